@@ -1,0 +1,1 @@
+"""Verbs of the catalogue. Import the modules by name."""

@@ -1,0 +1,6 @@
+"""The web terminal (being written)."""
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+
+class TerminalConsumer(AsyncWebsocketConsumer):
+    """Shell in a container."""

@@ -1,0 +1,235 @@
+"""Reserve, bind, hold and release devices.
+
+Occupancy is read from assignment rows and from what foreign containers were seen to use,
+never from counters. Not in charge of: the engine, and when a container stops.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from itertools import pairwise
+
+from django.db import IntegrityError, transaction
+from django.db.models import Sum
+from django.utils import timezone
+
+from ds01portal.exceptions import InvalidInput, NoFreeDevice, QuotaExceeded
+from ds01portal.limits import UNLIMITED, Special
+from ds01portal.models import Person
+from ds01portal.services.events import announce_update, record_event
+from ds01portal.services.quotas import EffectiveLimits, check_limit, resolve_limits
+from workspaces.models import Assignment, Container, Device, ForeignUse
+
+State = Assignment.State
+
+
+def used_gpueq(*, owner: Person) -> float:
+    """Return the GPU-equivalents that a person holds, their foreign containers included."""
+    held = Assignment.objects.live().filter(container__owner=owner)
+    foreign = ForeignUse.objects.filter(container__owner=owner)
+    devices = Device.objects.filter(pk__in=held.values("device"))
+    others = Device.objects.filter(pk__in=foreign.values("device")).exclude(
+        pk__in=held.values("device")
+    )
+    totals = [rows.aggregate(total=Sum("gpueq"))["total"] or 0.0 for rows in (devices, others)]
+    return float(sum(totals))
+
+
+def reserve_devices(
+    *,
+    container: Container,
+    count: int,
+    uuids: Sequence[str] = (),
+    limits: EffectiveLimits,
+    actor: Person | None,
+) -> list[Device]:
+    """Reserve `count` devices, or exactly `uuids`, all or nothing.
+
+    Call it inside the transaction that makes the request. Raise QuotaExceeded when the owner's
+    limits do not allow it, NoFreeDevice when the machine is full: two different refusals.
+    """
+    count = len(uuids) or count
+    if count <= 0:
+        return []
+    # Everybody who reserves takes these rows in one order: the check and the choice are serial.
+    offered = list(Device.objects.offered().select_for_update().order_by("uuid"))
+    free = list(Device.objects.free())
+    _check_quota(container, count, uuids, limits, offered)
+    chosen = _pick_named(uuids, free) if uuids else _pick_any(container, count, limits, free)
+    _write_assignments(container, chosen)
+    record_event(
+        verb="reserve",
+        **container.subject,
+        owner=container.owner,
+        actor=actor,
+        after={"devices": [device.uuid for device in chosen]},
+    )
+    announce_update(subject="machine", owner_id=None)
+    return chosen
+
+
+def _check_quota(
+    container: Container,
+    count: int,
+    uuids: Sequence[str],
+    limits: EffectiveLimits,
+    offered: list[Device],
+) -> None:
+    assert container.owner is not None
+    check_limit(limits=limits, name="devices_per_container", used=0, requested=count)
+    if uuids:
+        weights = [device.gpueq for device in offered if device.uuid in uuids]
+    else:
+        weights = sorted(device.gpueq for device in offered)[:count]
+    # A machine without that many devices is full, not a matter of quota.
+    requested = sum(weights) if weights else float(count)
+    check_limit(
+        limits=limits, name="gpueq", used=used_gpueq(owner=container.owner), requested=requested
+    )
+
+
+def _pick_named(uuids: Sequence[str], free: list[Device]) -> list[Device]:
+    if len(set(uuids)) != len(uuids):
+        raise InvalidInput(
+            "The same device is named twice.", hint="Name each device once.", field="devices"
+        )
+    by_uuid = {device.uuid: device for device in free}
+    missing = [uuid for uuid in uuids if uuid not in by_uuid]
+    if missing:
+        labels = dict(Device.objects.filter(pk__in=missing).values_list("uuid", "index"))
+        names = ", ".join(f"GPU {labels[uuid]}" if uuid in labels else uuid for uuid in missing)
+        raise NoFreeDevice(
+            f"{names} is not free.",
+            hint="Pick another device, or let the portal choose.",
+            free=len(free),
+            requested=len(uuids),
+        )
+    return [by_uuid[uuid] for uuid in uuids]
+
+
+def _pick_any(
+    container: Container, count: int, limits: EffectiveLimits, free: list[Device]
+) -> list[Device]:
+    """Take whole GPUs before MIG instances, in numeric order, as far as the quota carries."""
+    assert container.owner is not None
+    limit = limits.value("gpueq")
+    left = float("inf") if isinstance(limit, Special) else limit - used_gpueq(owner=container.owner)
+    chosen: list[Device] = []
+    for device in sorted(free, key=lambda row: (row.kind, row.index, row.mig_index or 0)):
+        clash = any(_exclude_each_other(device, other) for other in chosen)
+        if len(chosen) < count and not clash and device.gpueq <= left + 1e-9:
+            chosen.append(device)
+            left -= device.gpueq
+    if len(chosen) < count:
+        what = "device is" if len(free) == 1 else "devices are"
+        raise NoFreeDevice(
+            f"{len(free)} {what} free now, {count} asked for.",
+            hint="Ask for fewer, start without a GPU, or try again when one is free.",
+            free=len(free),
+            requested=count,
+        )
+    return chosen
+
+
+def _exclude_each_other(one: Device, other: Device) -> bool:
+    return one.card_uuid == other.card_uuid and one.kind != other.kind
+
+
+def _write_assignments(container: Container, devices: list[Device]) -> None:
+    now = timezone.now()
+    try:
+        with transaction.atomic():
+            for device in devices:
+                Assignment.objects.create(device=device, container=container, reserved_at=now)
+    except IntegrityError as error:
+        raise NoFreeDevice(
+            "Somebody was faster: a device was taken just now.",
+            hint="Try again.",
+            free=0,
+            requested=len(devices),
+        ) from error
+
+
+def bind_devices(*, container: Container) -> None:
+    """Note that the container exists with its reserved devices."""
+    Assignment.objects.filter(container=container, state=State.RESERVED).update(
+        state=State.BOUND, bound_at=timezone.now()
+    )
+    Assignment.objects.live().filter(container=container).update(hold_until=None)
+
+
+def release_devices(
+    *, container: Container, reason: str, actor: Person | None = None
+) -> list[str]:
+    """Free all devices of a container; return their UUIDs. Nothing held is success."""
+    held = Assignment.objects.live().filter(container=container)
+    uuids = list(held.values_list("device_id", flat=True))
+    if not uuids:
+        return []
+    with transaction.atomic():
+        held.update(state=State.RELEASED, released_at=timezone.now(), release_reason=reason)
+        record_event(
+            verb="release",
+            **container.subject,
+            owner=container.owner,
+            actor=actor,
+            before={"devices": uuids},
+            reason=reason,
+        )
+        announce_update(subject="machine", owner_id=None)
+    return uuids
+
+
+def hold_devices(*, container: Container, now: dt.datetime | None = None) -> None:
+    """Start the hold time of a stopped container's devices; zero frees them at once."""
+    if container.owner is None:
+        return
+    hold = resolve_limits(person=container.owner).value("gpu_hold")
+    if hold is UNLIMITED:
+        return
+    seconds = 0 if isinstance(hold, Special) else hold
+    until = (now or timezone.now()) + dt.timedelta(seconds=seconds)
+    Assignment.objects.live().filter(container=container).update(hold_until=until)
+    if seconds == 0:
+        release_devices(container=container, reason="stopped; GPUs are not held after a stop")
+
+
+def release_expired_holds(*, now: dt.datetime | None = None) -> int:
+    """Free the devices of stopped containers whose hold time has passed; return how many."""
+    expired = Assignment.objects.expired(now or timezone.now()).filter(
+        container__state=Container.State.STOPPED
+    )
+    containers = Container.objects.filter(pk__in=expired.values("container"))
+    return sum(
+        len(release_devices(container=container, reason="the hold time after the stop is over"))
+        for container in containers.select_related("owner")
+    )
+
+
+def held_devices(*, container: Container) -> list[Device]:
+    """Return the devices a container holds, in numeric order."""
+    rows = Assignment.objects.live().filter(container=container).select_related("device")
+    return sorted((row.device for row in rows), key=lambda d: (d.index, d.mig_index or 0))
+
+
+def find_double_holds() -> list[str]:
+    """Return what must never be: a device held twice, or a card beside its own instance."""
+    rows = list(Assignment.objects.live().select_related("device").order_by("device"))
+    twice = [one.device_id for one, two in pairwise(rows) if one.device_id == two.device_id]
+    cards = {row.device_id for row in rows if row.device.parent_id is None}
+    beside = [row.device_id for row in rows if row.device.parent_id in cards]
+    return [*twice, *beside]
+
+
+__all__ = [
+    "QuotaExceeded",
+    "bind_devices",
+    "find_double_holds",
+    "held_devices",
+    "hold_devices",
+    "release_devices",
+    "release_expired_holds",
+    "reserve_devices",
+    "used_gpueq",
+]

@@ -1,0 +1,270 @@
+"""The verbs on containers that pages, admin and commands call.
+
+Each is one short durable transaction: who may, what the quota says, which devices, what is
+desired, the event. The worker does the rest. Not in charge of: talking to the engine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from ds01portal.exceptions import Busy, IllegalTransition, NotFound, RefusedError
+from ds01portal.models import Operation, Person
+from ds01portal.services.events import announce_update, record_event
+from ds01portal.services.operations import cancel_operation, request_operation
+from ds01portal.services.people import ensure_identity
+from ds01portal.services.quotas import resolve_limits
+from workspaces.models import Assignment, Container, Machine
+from workspaces.services import assignments, preflight
+from workspaces.services.requests import LaunchRequest, choose_size
+from workspaces.services.specs import engine_name, network_name
+
+State = Container.State
+
+
+def find_container(*, person: Person, name: str, owner: Person | None = None) -> Container:
+    """Return a live container that a person may see; raise NotFound, also for strangers."""
+    rows = Container.objects.live().visible_to(person).filter(owner=owner or person, name=name)
+    container = rows.exclude(state=State.FAILED).first() or rows.first()
+    if container is None:
+        raise NotFound(
+            f"There is no container named {name[:60]}.",
+            hint="list_containers shows what there is.",
+            field="name",
+            value=name[:60],
+        )
+    return container
+
+
+def launch_container(*, request: LaunchRequest, actor: Person | None) -> Container:
+    """Ask for a new container; return its row. Nothing is written when it is refused.
+
+    The same `request_key` twice gives the same container. Raise any RefusedError of the
+    pre-flight list.
+    """
+    ensure_identity(person=request.owner)
+    if earlier := _find_same_request(request):
+        return earlier
+    for finding in preflight.check_launch(request=request):
+        if finding.error is not None:
+            raise finding.error
+    try:
+        with transaction.atomic(durable=True):
+            return _write_launch(request, actor)
+    except IntegrityError:
+        # A twin of this request, or of its name, was faster: tell which.
+        if earlier := _find_same_request(request):
+            return earlier
+        preflight.ensure_name_is_new(request.name, engine_name(request.name, request.owner))
+        raise
+
+
+def _find_same_request(request: LaunchRequest) -> Container | None:
+    if not request.request_key:
+        return None
+    return Container.objects.filter(
+        request_key=request.request_key, owner=request.owner
+    ).first()
+
+
+def _write_launch(request: LaunchRequest, actor: Person | None) -> Container:
+    # The owner's row makes two launches of one person wait for each other: quotas hold.
+    owner = Person.objects.select_for_update().get(pk=request.owner.pk)
+    limits = resolve_limits(person=owner)
+    full_name = engine_name(request.name, owner)
+    preflight.ensure_name_is_new(request.name, full_name)
+    preflight.check_container_count(request=request, limits=limits)
+    size, notes = choose_size(request=request, limits=limits, machine=Machine.current())
+    preflight.check_totals(limits=limits, owner=owner, size=size)
+    container = Container.objects.create(
+        owner=owner,
+        name=request.name,
+        engine_name=full_name,
+        image=request.image,
+        image_reference=request.reference,
+        framework=request.framework,
+        version=request.version,
+        architecture=request.architecture,
+        devices_requested=request.device_count,
+        spec={**size, "workspace": request.workspace, "network": network_name(owner)},
+        notes=notes,
+        data=request.data,
+        models_folder=request.models,
+        request_key=request.request_key or None,
+    )
+    _reserve(container, request.device_count, request.device_uuids, actor)
+    _ask(container, "launch", actor)
+    return container
+
+
+def _reserve(
+    container: Container, count: int, uuids: tuple[str, ...], actor: Person | None
+) -> None:
+    assert container.owner is not None
+    devices = assignments.reserve_devices(
+        container=container,
+        count=count,
+        uuids=uuids,
+        limits=resolve_limits(person=container.owner),
+        actor=actor,
+    )
+    container.spec = {**container.spec, "devices": [device.uuid for device in devices]}
+    container.simulated = any(device.simulated for device in devices)
+    container.save(update_fields=["spec", "simulated"])
+
+
+def _ask(container: Container, verb: str, actor: Person | None, **params: Any) -> Operation:
+    operation = request_operation(
+        kind=verb, owner=container.owner, actor=actor, params=params, **container.subject
+    )
+    record_event(
+        verb=verb,
+        **container.subject,
+        owner=container.owner,
+        actor=actor,
+        after={"state": container.state},
+        reason=params.get("reason", ""),
+    )
+    announce_update(
+        subject=f"container:{container.pk}",
+        owner_id=container.owner_id,
+        state=container.state,
+        operation=verb,
+    )
+    return operation
+
+
+def _change(
+    container: Container, verb: str, actor: Person | None, **params: Any
+) -> Operation | None:
+    """Move the state by compare-and-set and ask for the operation; refuse illegal verbs."""
+    allowed, target = Container.TRANSITIONS[verb]
+    with transaction.atomic(durable=True):
+        changed = Container.objects.filter(pk=container.pk, state__in=allowed).update(state=target)
+        container.refresh_from_db()
+        if not changed:
+            return _explain_refusal(container, verb, target)
+        if verb == "start":
+            _ensure_devices(container, actor)
+        return _ask(container, verb, actor, **params)
+
+
+def _explain_refusal(container: Container, verb: str, target: str) -> Operation | None:
+    """Return the operation when the same verb is under way; else raise."""
+    operation = container.live_operation()
+    if container.state == target:
+        return operation
+    if operation is not None and operation.is_live:
+        raise Busy(
+            f"{container.name} is busy: {operation.kind} is under way.",
+            hint="Wait until it has ended.",
+            operation=operation.kind,
+            state=container.state,
+        )
+    raise IllegalTransition(
+        f"{container.name} is {container.get_state_display().lower()}; "
+        f"{verb} is not possible then.",
+        hint=_next_step(container),
+        state=container.state,
+        verb=verb,
+        allowed=list(container.offered_verbs()),
+    )
+
+
+def _next_step(container: Container) -> str:
+    verbs = container.offered_verbs()
+    return f"Possible now: {', '.join(verbs)}." if verbs else "Nothing can be done with it."
+
+
+def _ensure_devices(container: Container, actor: Person | None) -> None:
+    """Keep the held devices, or reserve as many again; check what a start adds."""
+    if container.owner is None or container.origin != Container.Origin.PORTAL:
+        return
+    Person.objects.select_for_update().get(pk=container.owner.pk)
+    limits = resolve_limits(person=container.owner)
+    running = {**container.spec, "cpus": 0, "memory": 0}
+    Container.objects.filter(pk=container.pk).update(spec=running)
+    preflight.check_totals(limits=limits, owner=container.owner, size=container.spec)
+    Container.objects.filter(pk=container.pk).update(spec=container.spec)
+    held = Assignment.objects.live().filter(container=container)
+    if held.exists():
+        held.update(hold_until=None)
+    elif container.devices_requested:
+        free = set(container.spec.get("devices", []))
+        same = tuple(sorted(free)) if _all_free(free) else ()
+        _reserve(container, container.devices_requested, same, actor)
+
+
+def _all_free(uuids: set[str]) -> bool:
+    from workspaces.models import Device
+
+    return bool(uuids) and Device.objects.free().filter(pk__in=uuids).count() == len(uuids)
+
+
+def start_container(*, container: Container, actor: Person | None) -> Operation | None:
+    """Start a stopped container; its devices are held still, or reserved again."""
+    return _change(container, "start", actor)
+
+
+def stop_container(
+    *, container: Container, actor: Person | None, reason: str = ""
+) -> Operation | None:
+    """Stop a running or paused container. The GPU is held for the owner's hold time."""
+    return _change(container, "stop", actor, reason=reason)
+
+
+def restart_container(*, container: Container, actor: Person | None) -> Operation | None:
+    """Stop and start in one go; devices stay."""
+    return _change(container, "restart", actor)
+
+
+def pause_container(*, container: Container, actor: Person | None) -> Operation | None:
+    """Freeze a running container; it keeps memory and devices."""
+    return _change(container, "pause", actor)
+
+
+def resume_container(*, container: Container, actor: Person | None) -> Operation | None:
+    """Let a paused container go on."""
+    return _change(container, "resume", actor)
+
+
+def remove_container(
+    *, container: Container, actor: Person | None, reason: str = ""
+) -> Operation | None:
+    """Remove a container. Its workspace stays; what was installed inside is gone."""
+    return _change(container, "remove", actor, reason=reason)
+
+
+def rename_container(*, container: Container, name: str, actor: Person | None) -> None:
+    """Refuse: the name is part of what `mlc` knows the container by."""
+    raise RefusedError(
+        f"{container.name} cannot be renamed to {name[:60]}.",
+        hint="Launch a new one; the workspace is the same.",
+        field="name",
+    )
+
+
+def cancel_launch(*, container: Container, actor: Person | None) -> bool:
+    """Cancel what is under way; return False when there is nothing to cancel."""
+    operation = container.live_operation()
+    if operation is None or operation.kind != "launch":
+        return False
+    with transaction.atomic(durable=True):
+        asked = cancel_operation(operation=operation, actor=actor)
+        if asked:
+            record_event(
+                verb="cancel", **container.subject, owner=container.owner, actor=actor
+            )
+    return asked
+
+
+VERBS = {
+    "start": start_container,
+    "stop": stop_container,
+    "restart": restart_container,
+    "pause": pause_container,
+    "resume": resume_container,
+    "remove": remove_container,
+}

@@ -1,0 +1,42 @@
+"""A network of each person's own: small, without traffic between containers, gone when unused.
+
+Docker's default pools end after 31 networks; the subnets come from DS01_NETWORK_RANGE.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from django.conf import settings
+
+from ds01portal.engine.base import ContainerEngine
+from workspaces.models import Container
+from workspaces.services.specs import network_name
+
+LABEL = "aime.mlc.DS01_NETWORK"
+
+
+def ensure_network(*, container: Container, engine: ContainerEngine) -> None:
+    """Make the owner's network unless it is there."""
+    assert container.owner is not None
+    engine.ensure_network(
+        network_name(container.owner),
+        subnets=_free_subnets(engine),
+        labels={LABEL: "true", "aime.mlc.DS01_UID": str(container.owner.uid)},
+    )
+
+
+def remove_network_if_unused(*, container: Container, engine: ContainerEngine) -> None:
+    """Remove the owner's network when no container in any state is on it."""
+    if container.owner is not None:
+        engine.remove_network_if_unused(network_name(container.owner))
+
+
+def _free_subnets(engine: ContainerEngine) -> Iterator[str]:
+    """Yield candidates that none of the portal's networks has; asked only when one is needed."""
+    taken = {subnet for group in engine.list_networks(label=LABEL).values() for subnet in group}
+    whole = ipaddress.ip_network(settings.DS01_NETWORK_RANGE)
+    for subnet in whole.subnets(new_prefix=settings.DS01_NETWORK_PREFIX):
+        if str(subnet) not in taken:
+            yield str(subnet)

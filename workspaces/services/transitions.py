@@ -1,0 +1,199 @@
+"""Carry out start, stop, restart, pause, resume and remove.
+
+Each does its engine call, looks at the container, and writes what was observed. When the
+engine refuses, the row goes back to what is observed and the operation says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.db import transaction
+
+from ds01portal.engine import get_engine
+from ds01portal.engine.base import ContainerDetails, ContainerEngine
+from ds01portal.exceptions import (
+    EngineTimeout,
+    EngineUnreachable,
+    MissingOnEngine,
+    PortalError,
+)
+from ds01portal.services.events import record_event
+from ds01portal.services.operations import Cancelled, Work, timeout_error
+from workspaces.models import Container
+from workspaces.services import assignments, launches, observations
+from workspaces.services.networks import ensure_network
+from workspaces.services.specs import run_reference
+from workspaces.services.verification import verify_container
+
+State = Container.State
+Step = Callable[[Work, Container, ContainerEngine], None]
+
+
+def carry_out_transition(work: Work, *, engine: ContainerEngine | None = None) -> None:
+    """Carry out the verb of the operation on its container."""
+    container = Container.objects.select_related("owner", "image", "data", "models_folder").get(
+        pk=work.operation.subject_id
+    )
+    chosen = engine or get_engine()
+    step = STEPS[work.operation.kind]
+    try:
+        work.enter_phase(work.operation.kind)
+        step(work, container, chosen)
+    except (EngineUnreachable, EngineTimeout):
+        raise
+    except Cancelled:
+        give_up(work, container, chosen, timeout_error(work.operation))
+    except MissingOnEngine:
+        store_removed(work, container, chosen, "It had been removed outside of the portal.")
+    except PortalError as error:
+        give_up(work, container, chosen, error)
+
+
+def _start(work: Work, container: Container, engine: ContainerEngine) -> None:
+    if container.origin == Container.Origin.PORTAL:
+        _start_own(container, engine)
+    else:
+        engine.start_container(container.engine_name)
+    details = engine.inspect_container(container.engine_name)
+    if container.origin == Container.Origin.PORTAL:
+        verify_container(container=container, details=details, engine=engine)
+    launches.complete_start(work, container, details, "started")
+
+
+def _start_own(container: Container, engine: ContainerEngine) -> None:
+    """Start it; make it anew when it got another device than it was created with.
+
+    A container's devices are fixed when it is created. What lives outside of the mounts is
+    lost by that, and the page says so.
+    """
+    details = engine.inspect_container(container.engine_name)
+    devices = [device.uuid for device in assignments.held_devices(container=container)]
+    ensure_network(container=container, engine=engine)
+    image = engine.inspect_image(
+        run_reference(container.image_reference, container.engine_name)
+    )
+    same = not details.devices or set(details.devices) == set(devices)
+    if not same:
+        engine.remove_container(details.id, force=True)
+    spec = launches.prepare_spec(container, engine, image)
+    if not same:
+        launches.create_container(container, engine, spec, image)
+        record_event(
+            verb="recreate",
+            **container.subject,
+            owner=container.owner,
+            reason="Its GPU had gone to somebody else, so it was made anew on another one.",
+            before={"devices": list(details.devices)},
+            after={"devices": devices},
+        )
+    launches.start_or_adapt(container, engine, spec, image)
+
+
+def _stop(work: Work, container: Container, engine: ContainerEngine) -> None:
+    engine.stop_container(container.engine_name)
+    details = engine.inspect_container(container.engine_name)
+    actor = work.operation.actor
+    reason = work.operation.params.get("reason") or (
+        "It was stopped by its owner."
+        if actor == container.owner
+        else f"It was stopped by {actor.display_name if actor else 'the portal'}."
+    )
+    _store(work, container, details, "stopped", reason)
+
+
+def _restart(work: Work, container: Container, engine: ContainerEngine) -> None:
+    engine.restart_container(container.engine_name)
+    _store(work, container, engine.inspect_container(container.engine_name), "restarted", "")
+
+
+def _pause(work: Work, container: Container, engine: ContainerEngine) -> None:
+    engine.pause_container(container.engine_name)
+    _store(work, container, engine.inspect_container(container.engine_name), "paused", "")
+
+
+def _resume(work: Work, container: Container, engine: ContainerEngine) -> None:
+    engine.resume_container(container.engine_name)
+    _store(work, container, engine.inspect_container(container.engine_name), "resumed", "")
+
+
+def _remove(work: Work, container: Container, engine: ContainerEngine) -> None:
+    if container.origin == Container.Origin.PORTAL:
+        launches.discard_container(container, engine)
+    else:
+        engine.remove_container(container.engine_id or container.engine_name, force=True)
+    store_removed(work, container, engine, work.operation.params.get("reason", ""))
+
+
+STEPS: dict[str, Step] = {
+    "start": _start,
+    "stop": _stop,
+    "restart": _restart,
+    "pause": _pause,
+    "resume": _resume,
+    "remove": _remove,
+}
+
+
+def _store(
+    work: Work, container: Container, details: ContainerDetails, verb: str, reason: str
+) -> None:
+    with transaction.atomic():
+        if observations.STATE_OF.get(details.state) in (State.RUNNING, State.PAUSED):
+            observations.store_running(container=container, details=details)
+        else:
+            observations.store_stopped(container=container, details=details, reason=reason)
+        record_event(
+            verb=verb,
+            **container.subject,
+            owner=container.owner,
+            actor=work.operation.actor,
+            after={"state": container.state},
+            reason=reason,
+        )
+        work.finish()
+    observations.announce(container)
+
+
+def store_removed(
+    work: Work, container: Container, engine: ContainerEngine, reason: str
+) -> None:
+    """Record that it is gone, its devices free."""
+    launches.discard_leftovers(container, engine)
+    with transaction.atomic():
+        assignments.release_devices(
+            container=container, reason="the container was removed", actor=work.operation.actor
+        )
+        observations.store_ended(container=container, state=State.REMOVED)
+        record_event(
+            verb="removed",
+            **container.subject,
+            owner=container.owner,
+            actor=work.operation.actor,
+            after={"state": State.REMOVED},
+            reason=reason,
+        )
+        work.finish()
+    observations.announce(container)
+
+
+def give_up(
+    work: Work, container: Container, engine: ContainerEngine, error: PortalError
+) -> None:
+    """End the operation as failed; the row goes back to what the engine shows."""
+    details = engine.inspect_container(container.engine_name)
+    container.refresh_from_db(fields=["state"])
+    observations.observe(container=container, details=details, reason=error.message)
+    container.refresh_from_db()
+    if container.state == State.STOPPED and work.operation.kind in ("start", "restart"):
+        assignments.hold_devices(container=container)
+    with transaction.atomic():
+        record_event(
+            verb=f"{work.operation.kind} failed",
+            **container.subject,
+            owner=container.owner,
+            reason=error.message,
+            evidence={"code": error.code, "cause": error.cause, "fields": error.fields},
+        )
+        work.fail(error)
+    observations.announce(container)

@@ -1,0 +1,227 @@
+"""The worker: claims operations and carries them out, watches the engine, keeps time.
+
+Threads: one claims, several carry out, one extends leases, one follows engine events, one does
+what is due by the clock. A worker may be killed at any moment; leases and repeatable steps
+bring every operation to its right end. Not in charge of: what a verb does.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections, connection
+from django.utils import timezone
+
+from catalog.services.images import refresh_engine_images
+from catalog.services.pulls import carry_out_pull
+from ds01portal.engine import get_engine
+from ds01portal.exceptions import EngineError, EngineTimeout, EngineUnreachable
+from ds01portal.models import Operation
+from ds01portal.services.events import prune_updates
+from ds01portal.services.operations import LEASE, LostLease, Work, claim_operation
+from workspaces.models import Container
+from workspaces.services.assignments import release_expired_holds
+from workspaces.services.devices import sync_devices
+from workspaces.services.launches import carry_out_launch
+from workspaces.services.machine import note_unreachable, note_worker, refresh_machine
+from workspaces.services.reconciliation import reconcile_containers
+from workspaces.services.transitions import STEPS, carry_out_transition
+
+logger = logging.getLogger(__name__)
+
+POLL = 0.02  # seconds; a look costs one indexed query
+EVENT_PAUSE = 0.3  # seconds in which engine events are gathered into one reconcile
+Handler = Callable[[Work], None]
+HANDLERS: dict[str, Handler] = {
+    "launch": carry_out_launch,
+    "pull": carry_out_pull,
+    **dict.fromkeys(STEPS, carry_out_transition),
+}
+
+
+def worker_name() -> str:
+    """Return a name that tells host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def carry_out(operation: Operation) -> None:
+    """Carry out one claimed operation; never raises, whatever the handler does."""
+    work = Work(operation)
+    try:
+        HANDLERS[operation.kind](work)
+    except LostLease:
+        logger.warning("%s was taken over by another worker", operation)
+    except (EngineUnreachable, EngineTimeout) as error:
+        note_unreachable(error=error)
+        _give_back(work, error)
+    except Exception as error:
+        logger.exception("%s failed", operation)
+        _give_back(work, EngineError("The portal made a mistake.", cause=repr(error)))
+
+
+def _give_back(work: Work, error: EngineError) -> None:
+    """Try again later; after the fifth internal mistake end it, so that every state has an exit."""
+    try:
+        mistake = error.code == EngineError.code
+        if mistake and work.operation.attempt >= 5:
+            work.fail(error)
+            if work.operation.subject_kind == "container" and work.operation.kind == "launch":
+                Container.objects.filter(pk=work.operation.subject_id).update(
+                    state=Container.State.FAILED, error=error.as_dict()
+                )
+            return
+        work.postpone(error)
+    except (LostLease, DatabaseError):
+        logger.exception("%s could not be given back", work.operation)
+
+
+def carry_out_due(*, worker: str = "") -> int:
+    """Carry out what is due, one after the other, in this thread; return how many."""
+    count = 0
+    while operation := claim_operation(worker=worker or worker_name()):
+        carry_out(operation)
+        count += 1
+    return count
+
+
+def release_dead_workers() -> int:
+    """Let operations of dead workers on this host be claimed at once; return how many."""
+    host = socket.gethostname()
+    dead = []
+    running = Operation.objects.filter(state=Operation.State.RUNNING)
+    for name in running.values_list("worker", flat=True).distinct():
+        where, _, pid = name.partition(":")
+        if where == host and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            dead.append(name)
+    past = timezone.now() - dt.timedelta(seconds=1)
+    return running.filter(worker__in=dead).update(lease_until=past)
+
+
+class Worker:
+    """A worker process. `run` blocks until `stop` is called from a signal handler."""
+
+    def __init__(self) -> None:
+        self.name = worker_name()
+        self._stopping = threading.Event()
+        self._events = threading.Event()
+        self._pool = ThreadPoolExecutor(settings.DS01_WORKER_THREADS, "operation")
+        self._running: dict[Future[None], Operation] = {}
+        self._timers: tuple[tuple[str, float, Callable[[], object]], ...] = (
+            ("worker", 5, note_worker),
+            ("holds", 5, release_expired_holds),
+            ("machine", 5, refresh_machine),
+            ("reconcile", 60, self._reconcile),
+            ("devices", 60, sync_devices),
+            ("images", 120, refresh_engine_images),
+            ("updates", 300, prune_updates),
+        )
+
+    def stop(self) -> None:
+        """Finish what is under way, claim nothing more."""
+        self._stopping.set()
+        self._events.set()
+
+    def run(self) -> None:
+        """Work until stopped."""
+        release_dead_workers()
+        note_worker()
+        threads = [
+            threading.Thread(target=target, name=target.__name__, daemon=True)
+            for target in (self._keep_leases, self._watch_engine, self._reconcile_on_events)
+        ]
+        threads.append(threading.Thread(target=self._keep_time, name="clock", daemon=True))
+        for thread in threads:
+            thread.start()
+        logger.info("worker %s is ready", self.name)
+        self._claim_until_stopped()
+        self._pool.shutdown(wait=True)
+        for thread in threads:
+            thread.join(timeout=2)
+        connection.close()
+
+    def _claim_until_stopped(self) -> None:
+        while not self._stopping.is_set():
+            self._running = {f: op for f, op in list(self._running.items()) if not f.done()}
+            claimed = None
+            if len(self._running) < settings.DS01_WORKER_THREADS:
+                try:
+                    claimed = claim_operation(worker=self.name)
+                except DatabaseError:
+                    logger.exception("the queue cannot be read")
+                    connection.close()
+                    self._stopping.wait(1)
+            if claimed is None:
+                self._stopping.wait(POLL)
+                continue
+            self._running[self._pool.submit(self._carry_out, claimed)] = claimed
+
+    def _carry_out(self, operation: Operation) -> None:
+        try:
+            carry_out(operation)
+        finally:
+            close_old_connections()
+
+    def _keep_leases(self) -> None:
+        while not self._stopping.wait(LEASE.total_seconds() / 3) or self._running:
+            for future, operation in list(self._running.items()):
+                if not future.done():
+                    self._guard("lease", Work(operation).keep)
+            if self._stopping.is_set():
+                time.sleep(1)
+        connection.close()
+
+    def _keep_time(self) -> None:
+        due = dict.fromkeys((name for name, _, _ in self._timers), 0.0)
+        while not self._stopping.wait(0.25):
+            for name, interval, act in self._timers:
+                if time.monotonic() >= due[name]:
+                    self._guard(name, act)
+                    due[name] = time.monotonic() + interval
+        connection.close()
+
+    def _guard(self, name: str, act: Callable[[], object]) -> None:
+        """Run a periodic duty; its trouble is logged and tried again, never fatal."""
+        try:
+            act()
+        except LostLease:
+            pass
+        except EngineError as error:
+            logger.warning("%s: %s %s", name, error.message, error.cause)
+        except Exception:
+            logger.exception("%s failed", name)
+            connection.close()
+
+    def _reconcile(self) -> None:
+        reconcile_containers()
+
+    def _watch_engine(self) -> None:
+        """Follow engine events; on every (re)connect look at everything once."""
+        while not self._stopping.is_set():
+            self._events.set()
+            try:
+                for _event in get_engine().watch_events(
+                    since=None, should_stop=self._stopping.is_set
+                ):
+                    self._events.set()
+            except EngineError as error:
+                self._guard("events", lambda error=error: note_unreachable(error=error))  # type: ignore[misc]
+            self._stopping.wait(1)
+        connection.close()
+
+    def _reconcile_on_events(self) -> None:
+        while not self._stopping.is_set():
+            self._events.wait()
+            self._events.clear()
+            if self._stopping.is_set():
+                break
+            self._guard("reconcile", self._reconcile)
+            self._stopping.wait(EVENT_PAUSE)
+        connection.close()

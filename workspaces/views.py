@@ -1,0 +1,3 @@
+from django.http import HttpResponse
+def container_list(request):
+    return HttpResponse("soon")
