@@ -46,7 +46,7 @@ class ImageFilterForm(forms.Form):
 
     def _set_choices(self, name: str, choices: list[tuple[Any, Any]]) -> None:
         field = self.fields[name]
-        assert isinstance(field, forms.ChoiceField)  # noqa: S101  narrows for the type checker
+        assert isinstance(field, forms.ChoiceField)
         field.choices = choices
 
     def wanted(self) -> ImageFilter:

@@ -78,7 +78,7 @@ class Image(models.Model):
 
     kind = models.CharField(_("kind"), max_length=10, choices=Kind, default=Kind.CATALOG)
     framework = models.CharField(_("framework"), max_length=64)  # as the catalogue writes it
-    framework_slug = models.CharField(max_length=64, db_index=True, editable=False)
+    framework_slug = models.CharField(_("framework"), max_length=64, db_index=True, editable=False)
     version = models.CharField(_("version"), max_length=64)
     architectures = models.CharField(_("architectures"), max_length=300, blank=True)
     reference = models.CharField(_("image"), max_length=255)

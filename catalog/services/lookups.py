@@ -127,7 +127,7 @@ def _unknown_version(
     if elsewhere:
         hints.append(f"{version} is made for {', '.join(elsewhere)}.")
     return ImageRefused(
-        f"There is no {display_framework(framework)} {version} for {arch}.",
+        f"There is no {_name(framework, mine)} {version} for {arch}.",
         hint=" ".join(hints),
         framework=normalise_framework(framework),
         version=version,
@@ -141,7 +141,7 @@ def _unknown_version(
 def _not_for_architecture(framework: str, arch: str, mine: list[Image]) -> ImageRefused:
     elsewhere = sorted({name for row in mine for name in row.architecture_list})
     return ImageRefused(
-        f"There is no {display_framework(framework)} for {arch}.",
+        f"There is no {_name(framework, mine)} for {arch}.",
         hint=f"It is made for {', '.join(elsewhere)}." if elsewhere else "Choose another one.",
         framework=normalise_framework(framework),
         architecture=arch,
@@ -149,6 +149,10 @@ def _not_for_architecture(framework: str, arch: str, mine: list[Image]) -> Image
         architectures=elsewhere,
         reason="not-for-architecture",
     )
+
+
+def _name(framework: str, mine: list[Image]) -> str:
+    return mine[0].display_framework if mine else display_framework(framework)
 
 
 def _found(row: Image, arch: str) -> LookupResult:

@@ -46,7 +46,9 @@ def set_engine(engine: ContainerEngine) -> None:
 def reset_engine() -> None:
     """Forget this process's engine, so that the next use reads the settings again."""
     with _lock:
-        _engines.clear()
+        engine = _engines.pop(os.getpid(), None)
+    if engine is not None:
+        engine.close()
 
 
 def _make_engine() -> ContainerEngine:

@@ -70,6 +70,7 @@ class ContainerSpec:
     memlock: int | None = -1
     stack: int | None = 67_108_864
     stop_timeout: int = 10
+    stop_signal: str = "SIGHUP"  # an interactive shell ignores SIGTERM and ends on a hang-up
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,6 +215,9 @@ class TerminalSession(Protocol):
 
 class ContainerEngine(ABC):
     """The only door to a container engine."""
+
+    def close(self) -> None:  # noqa: B027 - an engine without connections has none to close
+        """Give back connections. The engine can be used again."""
 
     @abstractmethod
     def info(self) -> EngineInfo:

@@ -50,6 +50,7 @@ def container_config(spec: ContainerSpec) -> dict[str, Any]:
         "OpenStdin": True,
         "StdinOnce": False,
         "StopTimeout": spec.stop_timeout,
+        "StopSignal": spec.stop_signal,
         "HostConfig": _host_config(spec),
     }
 

@@ -77,12 +77,12 @@ def import_limits(
     limits = parse_limits(text)
     report = LimitsReport(notes=limits.notes, applied=not dry_run)
     with transaction.atomic():
-        _apply_defaults(report, limits, actor)
         for number, (name, layer) in enumerate(limits.groups.items(), start=1):
             group, created = Group.objects.get_or_create(name=name)
             if created:
                 report.new_groups.append(name)
             _apply(report, group, f"groups.{name}", layer, actor, priority=10 * number)
+        _apply_defaults(report, limits, actor)
         for name, layer in limits.people.items():
             _apply_person(report, name, layer, actor)
         _warn(report, limits)

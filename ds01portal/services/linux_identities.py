@@ -74,17 +74,21 @@ def find_system_entry(login: str) -> pwd.struct_passwd | None:
 def _choose_identity(
     person: Person, entry: pwd.struct_passwd | None, uid: int | None, gid: int | None
 ) -> dict[str, Any]:
+    wish = person.uid if person.uid is not None else uid
     if entry is not None:
-        chosen, group = person.uid or entry.pw_uid, person.gid or entry.pw_gid
+        chosen, group = _first(person.uid, entry.pw_uid), _first(person.gid, entry.pw_gid)
         _check_wish(person, entry.pw_uid, person.uid, "uid")
         _check_wish(person, entry.pw_uid, uid, "uid")
         _check_wish(person, entry.pw_gid, gid, "gid")
     else:
-        chosen = person.uid or uid or _find_free_uid()
-        group = person.gid or gid or chosen
+        chosen = _find_free_uid() if wish is None else wish
+        group = _first(person.gid, gid, chosen)
         check_user_id(group, field="gid", whose=person.username)
     check_user_id(chosen, field="uid", whose=person.username)
-    _check_uid_is_free(person, chosen, entry)
+    if (
+        entry is not None or person.uid is not None or uid is not None
+    ):  # an allocated one is free, or was a moment ago
+        _check_uid_is_free(person, chosen, entry)
     login = entry.pw_name if entry else ""
     return {
         "uid": chosen,
@@ -93,6 +97,11 @@ def _choose_identity(
         "system_login": person.system_login or login,
         "home": person.home or (entry.pw_dir if entry else ""),
     }
+
+
+def _first(*numbers: int | None) -> int:
+    """Return the first number that is there; zero is a number."""
+    return next(number for number in numbers if number is not None)
 
 
 def _check_wish(person: Person, actual: int, wish: int | None, field: str) -> None:

@@ -6,6 +6,9 @@ charge of: sign-in, homes on disk, and reading people from files (people_import)
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
@@ -23,11 +26,13 @@ from ds01portal.services.linux_identities import (
 __all__ = [
     "ADMIN_GROUP",
     "check_email",
+    "check_not_last_admin",
     "check_username",
     "create_person",
     "ensure_identity",
     "find_person",
     "find_system_entry",
+    "follow_admin_form",
     "set_group",
 ]
 
@@ -134,7 +139,7 @@ def set_group(*, person: Person, group: str, actor: Person | None) -> bool:
     before = {"groups": names, "is_superuser": person.is_superuser}
     with transaction.atomic():
         if ceases:
-            _check_not_last_admin(person)
+            check_not_last_admin(person)
         person.groups.remove(*(one for one in current if one != wanted))
         person.groups.add(wanted)
         if becomes or ceases:
@@ -147,7 +152,8 @@ def set_group(*, person: Person, group: str, actor: Person | None) -> bool:
     return True
 
 
-def _check_not_last_admin(person: Person) -> None:
+def check_not_last_admin(person: Person) -> None:
+    """Raise InvalidInput when nobody else could administer the portal."""
     others = Person.objects.filter(is_superuser=True, is_active=True).exclude(pk=person.pk)
     if not others.exists():
         raise InvalidInput(
@@ -155,3 +161,40 @@ def _check_not_last_admin(person: Person) -> None:
             hint="Make somebody else an admin first.",
             field="group",
         )
+
+
+def follow_admin_form(
+    *,
+    person: Person,
+    groups_before: Sequence[str],
+    rights_before: Mapping[str, Any],
+    changed: Sequence[str],
+    created: bool,
+    actor: Person | None,
+) -> None:
+    """Do what belongs to an edit of a person's own fields: rights of the group admin, an event.
+
+    `changed` are names of fields; values are recorded for groups and rights only.
+    """
+    groups = sorted(person.groups.values_list("name", flat=True))
+    was, now = ADMIN_GROUP in groups_before, ADMIN_GROUP in groups
+    if was != now:
+        with transaction.atomic():
+            if was:
+                check_not_last_admin(person)
+            person.is_staff = person.is_superuser = now
+            person.save(update_fields=["is_staff", "is_superuser"])
+    if not created and not changed:
+        return
+    record_person_event(
+        verb="create" if created else "change",
+        person=person,
+        actor=actor,
+        before={} if created else {"groups": sorted(groups_before), **rights_before},
+        after={
+            "groups": groups,
+            "is_staff": person.is_staff,
+            "is_superuser": person.is_superuser,
+            "fields": [name for name in changed if "password" not in name],
+        },
+    )

@@ -21,6 +21,7 @@ from ds01portal.exceptions import InvalidInput
 from ds01portal.limits import LIMITS, Limit, LimitSpec, Special, Unit, to_json
 from ds01portal.models import Person, Quota
 from ds01portal.services.effective_limits import (
+    DEFAULT_GROUP_KEY,
     SPECS,
     EffectiveLimit,
     EffectiveLimits,
@@ -38,6 +39,7 @@ __all__ = [
     "LimitChange",
     "Subject",
     "check_limit",
+    "check_policies",
     "delete_limits",
     "find_quota",
     "preview_limits",
@@ -104,7 +106,7 @@ def set_limits(
     if priority is not None:
         changes["priority"] = priority
     if policies is not None:
-        changes["policies"] = dict(policies)
+        changes["policies"] = check_policies(dict(policies))
     with transaction.atomic():
         found, created = Quota.objects.get_or_create(**_layer_key(subject))
         quota = Quota.objects.select_for_update().get(pk=found.pk)
@@ -145,6 +147,25 @@ def _check_value(name: str, value: Limit) -> None:
             hint="Write zero or more, or “unlimited”.",
             field=name,
         )
+
+
+def check_policies(policies: Any) -> dict[str, Any]:
+    """Return idle thresholds that can be: numbers, the default group, sections of these."""
+    if policies in (None, ""):
+        return {}
+    if not isinstance(policies, dict):
+        raise InvalidInput("The idle thresholds must be an object of names and numbers.")
+    for name, value in policies.items():
+        if name == DEFAULT_GROUP_KEY:
+            if value and not Group.objects.filter(name=value).exists():
+                raise InvalidInput(f"There is no group “{str(value)[:60]}”.", field=name)
+        elif isinstance(value, dict):
+            check_policies(value)
+        elif value != "unlimited" and (
+            isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53
+        ):
+            raise InvalidInput(f"{name}: {value} is not a number from zero on.", field=name)
+    return policies
 
 
 def _plain(value: Any) -> Any:

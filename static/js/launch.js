@@ -21,7 +21,7 @@
 
   const PREFLIGHT_DELAY_MS = 300;
 
-  // ---- Summary --------------------------------------------------------------------------------
+  // ---- Summary ------------------------------------------------------------------------------
 
   const fieldsNamed = (name) => form.querySelectorAll(`[name="${CSS.escape(name)}"]`);
 
@@ -59,7 +59,7 @@
     }
   }
 
-  // ---- Parts that depend on another field ---------------------------------------------------------
+  // ---- Parts that depend on another field ---------------------------------------------------
 
   function valuesOf(name) {
     return new FormData(form).getAll(name).map(String);
@@ -76,7 +76,7 @@
     }
   }
 
-  // ---- Devices ---------------------------------------------------------------------------------------
+  // ---- Devices ------------------------------------------------------------------------------
 
   const devices = form.querySelector("[data-devices]");
   const deviceInputs = () => [...(devices?.querySelectorAll('input[type="checkbox"]') ?? [])];
@@ -112,14 +112,16 @@
   }
 
   function usePreset(button) {
-    const inputs = deviceInputs().filter((input) => !input.disabled || "overLimit" in input.dataset);
+    const inputs = deviceInputs().filter(
+      (input) => !input.disabled || "overLimit" in input.dataset,
+    );
     inputs.forEach((input, index) => {
       input.checked = index < Number(button.dataset.gpusPreset);
     });
     changed();
   }
 
-  // ---- Filter --------------------------------------------------------------------------------------------
+  // ---- Filter -------------------------------------------------------------------------------
 
   function filterItems(input) {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -129,7 +131,7 @@
     }
   }
 
-  // ---- Pre-flight -------------------------------------------------------------------------------------------
+  // ---- Pre-flight ---------------------------------------------------------------------------
 
   let timer = 0;
   let running = null;

@@ -30,7 +30,7 @@
   let lastHeard = Date.now();
   let pingSeen = false;
 
-  // ---- Refreshing elements -------------------------------------------------------------------
+  // ---- Refreshing elements ------------------------------------------------------------------
 
   const waiting = new Set();
   let flushTimer = 0;
@@ -71,7 +71,7 @@
     }
   }
 
-  // ---- Applying one update ---------------------------------------------------------------------
+  // ---- Applying one update ------------------------------------------------------------------
 
   const lastSeen = new Map();
 
@@ -116,7 +116,7 @@
     document.dispatchEvent(new CustomEvent("ds01:update", { detail: update }));
   }
 
-  // ---- The connection ------------------------------------------------------------------------------
+  // ---- The connection -----------------------------------------------------------------------
 
   function showLost(lost) {
     const bar = document.getElementById("connection-bar");

@@ -244,13 +244,17 @@
       this.tabs = [];
       this.count = 0;
       this.active = null;
-      const actions = { add: "add", close: "closeActive", reader: "toggleReader", full: "toggleFull" };
-      for (const [name, method] of Object.entries(actions)) {
-        root.querySelector(`[data-terminal-${name}]`)?.addEventListener("click", () => this[method]());
-      }
+      this.onButton("add", () => this.add());
+      this.onButton("close", () => this.closeActive());
+      this.onButton("reader", () => this.toggleReader());
+      this.onButton("full", () => this.toggleFull());
       this.bar.addEventListener("keydown", (event) => this.onBarKey(event));
       this.markReader();
       this.add();
+    }
+
+    onButton(name, act) {
+      root.querySelector(`[data-terminal-${name}]`)?.addEventListener("click", act);
     }
 
     add() {

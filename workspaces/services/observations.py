@@ -94,7 +94,7 @@ def explain_stop(details: ContainerDetails) -> str:
         return "Docker Engine was stopped or restarted, and its containers with it."
     if details.oom_killed:
         return "It ran out of memory."
-    if details.exit_code in (137, 143):
+    if details.exit_code in (129, 137, 143):
         return "It was stopped outside of the portal."
     return f"Its main process ended (exit code {details.exit_code})."
 

@@ -8,7 +8,6 @@ foreign container (once per process).
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,7 +26,6 @@ from workspaces.services.launches import discard_leftovers
 from workspaces.services.machine import note_reachable, note_unreachable
 
 State = Container.State
-YOUNG = dt.timedelta(seconds=5)
 _details = adoption.DetailsCache()
 
 
@@ -53,7 +51,7 @@ def reconcile_containers(
 ) -> ReconcileReport:
     """Bring rows in line with the engine. Raise EngineError, changing nothing, when it is away."""
     chosen = engine or get_engine()
-    # Rows are read before the listing: what appears in between is young and left alone.
+    # Rows are read before the listing: a settled row has its container on the engine by then.
     rows = _rows_to_compare()
     try:
         listed = chosen.list_containers()
@@ -80,7 +78,7 @@ def _outage_is_recent() -> bool:
 
 
 def _rows_to_compare() -> list[Container]:
-    """Return live rows without an operation under way, settled for some seconds."""
+    """Return live rows without an operation under way."""
     live = Operation.objects.live().filter(subject_kind="container")
     busy = set(live.values_list("subject_id", flat=True))
     rows = Container.objects.live().exclude(state=State.FAILED).select_related("owner")
@@ -100,7 +98,7 @@ def _compare(
     dry_run: bool,
 ) -> None:
     if summary is None:
-        if timezone.now() - container.created_at < YOUNG or _is_busy(container):
+        if _is_busy(container) or not _is_missing(container, engine):
             return
         report.gone.append(container.engine_name)
         if not dry_run:
@@ -115,6 +113,15 @@ def _compare(
     own = container.origin == Container.Origin.PORTAL
     if own and running and not dry_run and guard_devices(container=container, engine=engine):
         report.stopped.append(container.engine_name)
+
+
+def _is_missing(container: Container, engine: ContainerEngine) -> bool:
+    """Look once more by name: a recreation may have run while the listing was made."""
+    try:
+        engine.inspect_container(container.engine_name)
+    except MissingOnEngine:
+        return True
+    return False
 
 
 def _observe(container: Container, summary: ContainerSummary, engine: ContainerEngine) -> None:

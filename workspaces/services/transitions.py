@@ -6,6 +6,7 @@ engine refuses, the row goes back to what is observed and the operation says why
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from django.db import transaction
@@ -13,6 +14,7 @@ from django.db import transaction
 from ds01portal.engine import get_engine
 from ds01portal.engine.base import ContainerDetails, ContainerEngine
 from ds01portal.exceptions import (
+    EngineError,
     EngineTimeout,
     EngineUnreachable,
     MissingOnEngine,
@@ -27,6 +29,15 @@ from workspaces.services.specs import run_reference
 from workspaces.services.verification import verify_container
 
 State = Container.State
+GRACE = 10  # seconds for processes to end after SIGTERM
+END_SCRIPT = (
+    "sh",
+    "-c",
+    "kill -TERM -1; i=0; while [ $i -lt 50 ]; do n=0; for f in /proc/[0-9]*/comm; do "
+    "c=; read -r c <$f 2>/dev/null; case $c in ''|bash|sh|dash|ash|zsh|fish|tmux*|sleep|"
+    "docker-init|tini|busybox) ;; *) n=1 ;; esac; done; [ $n = 0 ] && exit 0; sleep 0.2; "
+    "i=$((i+1)); done",
+)
 Step = Callable[[Work, Container, ContainerEngine], None]
 
 
@@ -91,6 +102,8 @@ def _start_own(container: Container, engine: ContainerEngine) -> None:
 
 
 def _stop(work: Work, container: Container, engine: ContainerEngine) -> None:
+    if container.origin == Container.Origin.PORTAL:
+        _ask_processes_to_end(container, engine)
     engine.stop_container(container.engine_name)
     details = engine.inspect_container(container.engine_name)
     actor = work.operation.actor
@@ -102,7 +115,19 @@ def _stop(work: Work, container: Container, engine: ContainerEngine) -> None:
     _store(work, container, details, "stopped", reason)
 
 
+def _ask_processes_to_end(container: Container, engine: ContainerEngine) -> None:
+    """Send SIGTERM to what the owner runs and wait for it, so that training can save.
+
+    Docker signals the main process only; everything else would be killed at once. Best effort:
+    a container that is paused or broken is stopped without it.
+    """
+    with contextlib.suppress(EngineError):
+        engine.run_command(container.engine_name, END_SCRIPT, timeout=GRACE + 5)
+
+
 def _restart(work: Work, container: Container, engine: ContainerEngine) -> None:
+    if container.origin == Container.Origin.PORTAL:
+        _ask_processes_to_end(container, engine)
     engine.restart_container(container.engine_name)
     _store(work, container, engine.inspect_container(container.engine_name), "restarted", "")
 

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from catalog.architectures import HostArchitecture, judge_image
 from catalog.models import Image
 from catalog.services.hosts import read_host_architecture
+from ds01portal.management.base import PortalCommand
 
 
-class Command(BaseCommand):
+class Command(PortalCommand):
     help = "List images: catalogue and local, where they fit, whether they are on this machine."
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--all", action="store_true", help="retired and hidden ones too")
-        parser.add_argument("--json", action="store_true", help="print the list as JSON")
+    json_help = "print the list as JSON"
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def add_options(self, parser: CommandParser) -> None:
+        parser.add_argument("--all", action="store_true", help="retired and hidden ones too")
+
+    def act(self, options: dict[str, Any]) -> None:
         images = Image.objects.in_order()
         if not options["all"]:
             images = images.launchable()
         host = read_host_architecture()
         rows = [describe(image, host) for image in images]
         if options["json"]:
-            self.stdout.write(json.dumps({"host": host.message, "images": rows}, indent=2))
+            self.write_json({"host": host.message, "images": rows})
             return
         for row in rows:
             here = "here" if row["on_this_machine"] else "-"
             name = f"{row['framework']} {row['version']}"
             architectures = ";".join(row["architectures"])
-            self.stdout.write(f"{name:<28}{architectures:<26}{here:<6}{row['image']}")
+            self.say(f"{name:<28}{architectures:<26}{here:<6}{row['image']}")
 
 
 def describe(image: Image, host: HostArchitecture) -> dict[str, Any]:

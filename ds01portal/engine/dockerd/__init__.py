@@ -31,6 +31,10 @@ class DockerEngine(DockerContainers, DockerExecs, DockerImages, DockerNetworks, 
         self._client = Client(base_url, timeout)
         self._network_lock = threading.Lock()
 
+    def close(self) -> None:
+        """Give back all connections. The engine can be used again."""
+        self._client.close()
+
     def ping(self) -> None:
         with engine_errors("answer"):
             self._client.api.ping()

@@ -6,11 +6,13 @@ One client serves all threads. Not in charge of: what is asked, how errors are n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import threading
 from collections.abc import Mapping
+from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -20,6 +22,8 @@ from docker.errors import APIError
 from docker.utils import kwargs_from_env
 
 from ds01portal.exceptions import EngineError
+
+from .transport import PooledUnixAdapter, connect_unix
 
 MINIMUM_API = (1, 41)
 CONNECTIONS = 64  # kept open for reuse; more are made when needed and not kept
@@ -41,6 +45,10 @@ class Client:
         return self.base_url.startswith("unix://")
 
     @property
+    def _path(self) -> str:
+        return self.base_url.removeprefix("unix://")
+
+    @property
     def api(self) -> APIClient:
         """Return the client; raise EngineError when the engine is too old."""
         with self._lock:
@@ -51,12 +59,16 @@ class Client:
     def _connect(self) -> APIClient:
         # TLS material comes from DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, as for docker itself.
         environment = {**os.environ, "DOCKER_HOST": self.base_url}
+        timeout = max(1, round(self.timeout))
         api = APIClient(
-            version="auto",
-            timeout=max(1, round(self.timeout)),
+            version=self._newest_version() if self.is_local else "auto",
+            timeout=timeout,
             max_pool_size=CONNECTIONS,
             **kwargs_from_env(environment=environment),
         )
+        if self.is_local:
+            adapter = PooledUnixAdapter(self._path, timeout=timeout, connections=CONNECTIONS)
+            api.mount("http+docker://", adapter)
         if tuple(int(part) for part in api.api_version.split(".")[:2]) < MINIMUM_API:
             api.close()
             raise EngineError(
@@ -65,6 +77,20 @@ class Client:
                 cause=f"API {api.api_version}",
             )
         return api
+
+    def _newest_version(self) -> str:
+        line = HTTPConnection("docker")
+        line.sock = self._dial()
+        with contextlib.closing(line):
+            line.request("GET", "/version")
+            return str(json.loads(line.getresponse().read())["ApiVersion"])
+
+    def close(self) -> None:
+        """Hang up. The next question connects again."""
+        with self._lock:
+            if self._api is not None:
+                self._api.close()
+            self._api = None
 
     def path(self, *parts: str) -> str:
         """Return a versioned path of quoted parts."""
@@ -120,16 +146,9 @@ class Client:
         return sock
 
     def _dial(self) -> socket.socket:
+        if self.is_local:
+            return connect_unix(self._path, self.timeout)
         address = urlsplit(self.base_url)
-        if address.scheme == "unix":
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            sock.settimeout(self.timeout)
-            try:
-                sock.connect(self.base_url.removeprefix("unix://"))
-            except OSError:
-                sock.close()
-                raise
-            return sock
         secured = os.environ.get("DOCKER_TLS_VERIFY") or os.environ.get("DOCKER_CERT_PATH")
         if address.scheme in ("tcp", "http") and address.hostname and not secured:
             where = (address.hostname, address.port or 2375)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 
 import requests
 import urllib3.exceptions
@@ -98,8 +99,9 @@ def map_error(
     for cause in _chain(error):
         if isinstance(cause, requests.JSONDecodeError | requests.exceptions.InvalidJSONError):
             return EngineError(f"Docker could not {doing}.", cause=f"not Docker's: {cause!r}")
-        if isinstance(cause, OSError | urllib3.exceptions.HTTPError):
-            return unreachable(cause)  # requests' own errors are OSErrors
+        # requests' own errors are OSErrors.
+        if isinstance(cause, OSError | urllib3.exceptions.HTTPError | HTTPException):
+            return unreachable(cause)
     if isinstance(error, DockerException):
         return EngineError(f"Docker could not {doing}.", cause=str(error))
     return None

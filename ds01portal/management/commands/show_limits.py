@@ -4,34 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
-from ds01portal.exceptions import PortalError
 from ds01portal.limits import format_limit
-from ds01portal.management.output import as_command_error, write_json
-from ds01portal.services.people import find_person
+from ds01portal.management.base import PortalCommand, find_user
 from ds01portal.services.quotas import resolve_limits
 
 
-class Command(BaseCommand):
+class Command(PortalCommand):
     help = "Print the limits of a person: value, and the layer that says so."
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("user", help="username, or login on the host")
-        parser.add_argument("--json", action="store_true", help="print the limits as JSON")
+    json_help = "print the limits as JSON"
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            limits = resolve_limits(person=find_person(username=options["user"]))
-        except PortalError as error:
-            raise as_command_error(self, error, as_json=options["json"]) from error
+    def add_options(self, parser: CommandParser) -> None:
+        parser.add_argument("user", help="username, login on the host, or uid")
+
+    def act(self, options: dict[str, Any]) -> None:
+        limits = resolve_limits(person=find_user(options["user"]))
         if options["json"]:
-            write_json(self, limits.as_dict())
+            self.write_json(limits.as_dict())
             return
         group = f"group {limits.group}" if limits.group else "no group"
-        self.stdout.write(f"{limits.person.username} ({group})")
+        self.say(f"{limits.person.username} ({group})")
         for limit in limits.limits.values():
             value = format_limit(limit.value, limit.spec.unit) or "not set: none"
             until = f", until {limit.expires_at:%Y-%m-%d %H:%M}" if limit.expires_at else ""
             source = f"{limit.source or 'no layer'}{until}"
-            self.stdout.write(f"{limit.spec.label:<28}{value:>14}   {source}")
+            self.say(f"{limit.spec.label:<28}{value:>14}   {source}")

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -566,15 +567,16 @@ class EngineContract:
         def make(engine: ContainerEngine) -> None:
             engine.ensure_network(name, subnets=iter(rig.subnets), labels=rig.labels)
 
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(make, self.eight(rig)))
+        with self.eight(rig) as engines, ThreadPoolExecutor(8) as pool:
+            list(pool.map(make, engines))
         found = rig.engine.list_networks(label=rig.label)
         assert list(found) == [name]
         self.assert_one_network(rig, name)
 
-    def eight(self, rig: Rig) -> list[ContainerEngine]:
-        """Return engines of eight processes, as far as the rig can have them."""
-        return [rig.engine] * 8
+    @contextmanager
+    def eight(self, rig: Rig) -> Iterator[list[ContainerEngine]]:
+        """Give engines of eight processes, as far as the rig can have them."""
+        yield [rig.engine] * 8
 
     def assert_one_network(self, rig: Rig, name: str) -> None:
         raise NotImplementedError
