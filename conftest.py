@@ -102,7 +102,6 @@ def real_engine(settings: Any) -> Iterator[ContainerEngine]:
     if not host:
         pytest.fail("DS01_TEST_DOCKER_HOST is not set: run `make test`, which starts an engine.")
     settings.DOCKER_HOST = host
-    settings.DS01_NETWORK_RANGE = os.environ.get("DS01_TEST_NETWORK_RANGE", "10.219.0.0/16")
     reset_engine()
     engine = get_engine()
     before = {summary.id for summary in engine.list_containers()}

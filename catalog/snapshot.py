@@ -39,7 +39,7 @@ def parse_snapshot(data: bytes) -> ParsedCatalog:
     problems: list[Problem] = []
     seen = SeenRows()
     for framework, versions in frameworks.items():
-        if not isinstance(versions, dict):
+        if not isinstance(versions, dict) or not versions:
             problems.append(Problem(line=0, reason=f"{framework}: its versions are missing"))
             continue
         for version, images in versions.items():

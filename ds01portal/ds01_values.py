@@ -118,7 +118,7 @@ def read_hours(branch: Branch, path: str) -> Limit:
     value = branch.value
     if value is None:
         return UNLIMITED
-    if isinstance(value, str) and not re.fullmatch(r"[0-9.]+", value.strip()):
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value.strip()):
         return _parse(value, Unit.SECONDS, branch, path)
     number = float(value) if isinstance(value, str) else _number(branch, path)
     return round(_bounded(number * 3600, branch, path))

@@ -73,7 +73,10 @@ class PersonChangeForm(UserChangeForm[Person]):
         groups = values.get("groups")
         leaves = groups is not None and ADMIN_GROUP not in {group.name for group in groups}
         was_admin = self.instance.groups.filter(name=ADMIN_GROUP).exists()
-        inactive = self.instance.is_superuser and not values.get("is_active", True)
+        # The instance is not changed by the form before this has run.
+        inactive = self.instance.is_superuser and not (
+            values.get("is_active", True) and values.get("is_superuser", True)
+        )
         if (leaves and was_admin) or inactive:
             try:
                 check_not_last_admin(self.instance)

@@ -122,7 +122,7 @@ class Image(models.Model):
             ),
             models.CheckConstraint(
                 name="image_of_catalogue_has_architectures",
-                condition=Q(kind="local") | Q(architectures__startswith=";"),
+                condition=Q(kind="local") | ~Q(architectures=""),
             ),
         ]
 

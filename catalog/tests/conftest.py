@@ -1,4 +1,4 @@
-"""People and a small catalogue of our own for the tests of the catalogue."""
+"""A small catalogue and a stand-in engine for the tests of the catalogue."""
 
 from __future__ import annotations
 
@@ -33,10 +33,6 @@ def plain_settings(settings: pytest.FixtureRequest) -> None:
     settings.MLC_ARCH = ""
     settings.DS01_REGISTRY_MIRROR = ""
     settings.DS01_CATALOG_FALLBACKS = {"pytorch": "pytorch/pytorch:2.5.1-cuda12.1-runtime"}
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
 
 
 @pytest.fixture
@@ -45,7 +41,6 @@ def engine() -> Iterator[ImageEngine]:
     stand_in = ImageEngine()
     set_engine(stand_in)
     yield stand_in
-    stand_in.gate.set()
     reset_engine()
 
 
@@ -62,20 +57,6 @@ def catalogue(db: None, sample: Path) -> list[Image]:
     """Load the sample and return its rows in order."""
     sync_catalog(source=sample)
     return list(Image.objects.in_order())
-
-
-@pytest.fixture
-def alice(db: None) -> Person:
-    """Return a student."""
-    return Person.objects.create_user(username="alice", uid=200001, gid=200001, linux_name="alice")
-
-
-@pytest.fixture
-def admin_person(db: None) -> Person:
-    """Return an admin."""
-    return Person.objects.create_superuser(
-        username="ada", uid=200009, gid=200009, linux_name="ada", email="ada@example.org"
-    )
 
 
 @pytest.fixture

@@ -79,6 +79,10 @@ class ImageEngine:
     def untag_image(self, reference: str) -> None:
         self.images.pop(_full(reference), None)
 
+    def close(self) -> None:
+        """Let everything go that a test still holds."""
+        self.gate.set()
+
     def _answer(self) -> None:
         if self.unreachable:
             raise EngineUnreachable("The engine does not answer.")

@@ -51,6 +51,7 @@ def test_a_snapshot_says_the_same_as_the_file_it_was_made_from():
 @pytest.mark.parametrize(
     ("frameworks", "reason"),
     [
+        ({"Alpha": {}}, "Alpha: its versions are missing"),
         ({"Alpha": []}, "Alpha: its versions are missing"),
         ({"Alpha": {"1.0": {}}}, "Alpha 1.0: its images are missing"),
         ({"Alpha": {"1.0": {"CUDA_ADA": "A b"}}}, "Alpha 1.0: not an image reference"),

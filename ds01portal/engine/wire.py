@@ -42,6 +42,9 @@ def container_config(spec: ContainerSpec) -> dict[str, Any]:
         "Image": spec.image,
         "Hostname": spec.hostname,
         "User": spec.user,
+        # The image's own entry point and health check do not run: the shell is the main process.
+        "Entrypoint": [""],
+        "Healthcheck": {"Test": ["NONE"]},
         "Cmd": list(spec.command),
         "WorkingDir": spec.working_dir,
         "Env": [f"{key}={value}" for key, value in spec.environment.items()],

@@ -8,17 +8,27 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import IntegrityError
 from django.utils import timezone
 
 from ds01portal.exceptions import EngineError, EngineTimeout, InvalidInput, NotFound, PortalError
 from ds01portal.models import Operation, Person
 from ds01portal.services.people import find_person
 
-__all__ = ["PortalCommand", "find_user", "read_input", "wait_for_operation"]
+__all__ = [
+    "PortalCommand",
+    "find_user",
+    "read_input",
+    "run_beside_others",
+    "wait_for_operation",
+]
+
+T = TypeVar("T")
 
 REFUSED, TROUBLE = 1, 2  # exit codes
 TROUBLED_FAMILIES = ("engine", "timeout")
@@ -140,6 +150,18 @@ def wait_for_operation(operation: Operation, *, seconds: float | None = None) ->
                 phase=operation.phase,
             )
         time.sleep(WAIT_POLL)
+
+
+def run_beside_others(act: Callable[[], T]) -> T:
+    """Return what `act` returns; run it once more when a twin of the command was faster.
+
+    Cron may start a command while an earlier run, or the worker's own, is under way: both find
+    the same new thing, and the database lets one of them write it.
+    """
+    try:
+        return act()
+    except IntegrityError:
+        return act()
 
 
 def read_input(path: str) -> bytes:

@@ -108,8 +108,8 @@ def set_limits(
     if policies is not None:
         changes["policies"] = check_policies(dict(policies))
     with transaction.atomic():
-        found, created = Quota.objects.get_or_create(**_layer_key(subject))
-        quota = Quota.objects.select_for_update().get(pk=found.pk)
+        quota, created = Quota.objects.get_or_create(**_layer_key(subject))
+        quota.refresh_from_db(from_queryset=Quota.objects.select_for_update())
         before = {name: getattr(quota, name) for name in changes}
         changed = [name for name in changes if created or before[name] != changes[name]]
         if not changed:
@@ -179,6 +179,7 @@ def delete_limits(*, quota: Quota, actor: Person | None, reason: str = "") -> No
     if quota.layer == Quota.Layer.DEFAULTS:
         raise InvalidInput("The defaults stay; empty their fields instead.", field="layer")
     with transaction.atomic():
+        quota.refresh_from_db(from_queryset=Quota.objects.select_for_update())
         record_event(
             verb="remove",
             subject_kind="quota",

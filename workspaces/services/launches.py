@@ -153,15 +153,26 @@ def _create_and_start(
 def prepare_spec(
     container: Container, engine: ContainerEngine, image: ImageDetails
 ) -> ContainerSpec:
-    """Make folders and return the launch specification."""
+    """Make folders and return the launch specification, fitted to the machine as it is now."""
+    machine = Machine.current()
+    _fit_to_machine(container, machine)
     prepared = mounts.prepare_mounts(container=container, engine=engine, image=image)
     return build_spec(
         container=container,
         image=image,
         mounts=prepared,
         devices=assignments.held_devices(container=container),
-        machine=Machine.current(),
+        machine=machine,
     )
+
+
+def _fit_to_machine(container: Container, machine: Machine) -> None:
+    """Clamp what was asked for before the machine's size was known; Docker refuses more CPUs."""
+    for key, there in (("cpus", machine.cpus), ("memory", machine.memory_bytes)):
+        if there and container.spec[key] > there:
+            container.spec = {**container.spec, key: there}
+            container.save(update_fields=["spec"])
+            _add_note(container, f"The {key} asked for were more than this machine has.")
 
 
 def create_container(

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 from django.db.models import Max, Min, Q, QuerySet
 from django.utils import timezone
 
@@ -110,7 +110,7 @@ class UpdateReader:
         self.last = Update.objects.aggregate(last=Max("id"))["last"] or 0
         if recent:
             self.last = recent[0]
-            self._note_gaps(set(range(recent[-1], recent[0])) - set(recent))
+            self._note_gaps(recent[-1], recent)
 
     def read(self) -> list[Tick]:
         """Return what came since the last look, in the order of ids."""
@@ -119,9 +119,9 @@ class UpdateReader:
             where |= Q(id__in=list(self._gaps))
         rows = list(Update.objects.filter(where).order_by("id").values_list(*FIELDS))
         if rows:
-            ids = {row[0] for row in rows}
-            self._note_gaps(set(range(self.last + 1, max(ids))) - ids)
-            self.last = max(self.last, *ids)
+            ids = [row[0] for row in rows]
+            self._note_gaps(self.last + 1, ids)
+            self.last = max(self.last, ids[-1])
             for found in ids:
                 self._gaps.pop(found, None)
         self._give_up_gaps()
@@ -131,9 +131,10 @@ class UpdateReader:
             for pk, subject, owner, data in rows
         ]
 
-    def _note_gaps(self, ids: set[int]) -> None:
-        until = self._now() + GAP_LIFETIME
-        for one in sorted(ids)[-MAX_GAPS:]:
+    def _note_gaps(self, first: int, ids: list[int]) -> None:
+        highest, until = max(ids), self._now() + GAP_LIFETIME
+        # A sequence may jump by a million; that far back nothing is under way.
+        for one in set(range(max(first, highest - MAX_GAPS), highest)).difference(ids):
             self._gaps[one] = until
 
     def _give_up_gaps(self) -> None:
@@ -169,27 +170,25 @@ class UpdatePoller:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        reader = UpdateReader()
+        reader, started, pause = UpdateReader(), False, 0.0
         try:
-            if self._insist(reader.start) is None:
-                return
-            self._on_ready()
-            while not self._stopping.wait(POLL):
-                ticks = self._insist(reader.read)
-                if ticks:
-                    self._on_ticks(ticks, reader.cursor)
+            while not self._stopping.wait(pause):
+                pause = POLL
+                try:
+                    if started:
+                        self._tell(reader)
+                    else:
+                        reader.start()
+                        started = True
+                        self._on_ready()
+                except Error:
+                    logger.exception("updates cannot be read")
+                    connections.close_all()
+                    pause = RETRY
         finally:
             connections.close_all()
 
-    def _insist(self, look: Callable[[], Any]) -> Any:
-        """Look until the database answers; return None when stopped before, True for nothing."""
-        while not self._stopping.is_set():
-            try:
-                found = look()
-            except DatabaseError:
-                logger.exception("updates cannot be read")
-                connections.close_all()
-                self._stopping.wait(RETRY)
-            else:
-                return True if found is None else found
-        return None
+    def _tell(self, reader: UpdateReader) -> None:
+        ticks = reader.read()
+        if ticks:
+            self._on_ticks(ticks, reader.cursor)

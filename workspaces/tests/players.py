@@ -25,7 +25,7 @@ from catalog.models import Image  # noqa: E402
 from ds01portal.engine import set_engine  # noqa: E402
 from ds01portal.engine.fake import FakeEngine  # noqa: E402
 from ds01portal.exceptions import EngineError, RefusedError  # noqa: E402
-from ds01portal.models import Operation, Person  # noqa: E402
+from ds01portal.models import Event, Operation, Person  # noqa: E402
 from ds01portal.models.operation import OperationQuerySet  # noqa: E402
 from ds01portal.services import operations  # noqa: E402
 from workspaces.models import Assignment, Container, Device  # noqa: E402
@@ -42,8 +42,7 @@ class Crash(BaseException):
 def prepare(people: int) -> dict[str, object]:
     """Make devices, the image, and one researcher per player."""
     devices.sync_devices()
-    machine.Machine.current()
-    machine.Machine.objects.update(cpus=64, memory_bytes=512 * 1024**3, engine_root="/")
+    machine.refresh_machine()
     Image.objects.create(
         kind="local", framework="Python", version="3", reference=IMAGE, engine_image_id="sha256:1"
     )
@@ -179,7 +178,7 @@ def ask_for_pulls(count: int) -> dict[str, object]:
 
 def ask_for_one(name: str, devices_asked: int) -> dict[str, object]:
     """Ask for a container on the real engine, as player0."""
-    me = Person.objects.get(username="player0")
+    me = Person.objects.get(username=os.environ.get("PLAYER", "player0"))
     request = requests.LaunchRequest(
         owner=me,
         name=name,
@@ -191,7 +190,7 @@ def ask_for_one(name: str, devices_asked: int) -> dict[str, object]:
 
 def ask_verb(name: str, verb: str) -> dict[str, object]:
     """Ask for a verb on a container of player0."""
-    me = Person.objects.get(username="player0")
+    me = Person.objects.get(username=os.environ.get("PLAYER", "player0"))
     containers.VERBS[verb](container=containers.find_container(person=me, name=name), actor=me)
     return {}
 
@@ -236,7 +235,45 @@ def go_on() -> dict[str, object]:
     }
 
 
+def ask_for_many(people: int, each: int) -> dict[str, object]:
+    """Ask for containers of several people; the first of each has a GPU."""
+    for person in Person.objects.filter(username__startswith="player").order_by("pk")[:people]:
+        for number in range(each):
+            request = requests.LaunchRequest(
+                owner=person,
+                name=f"c{number}",
+                devices=1 if number == 0 else 0,
+                cpus=0.1,
+                memory=128 * 1024**2,
+                **requests.choose_image(person=person, reference=IMAGE),
+            )
+            containers.launch_container(request=request, actor=person)
+    return {}
+
+
+def look() -> dict[str, object]:
+    """Return states, holds and the machine as the pages would show them."""
+    row = machine.Machine.current()
+    states = Counter(Container.objects.live().values_list("state", flat=True))
+    return {
+        "states": dict(states),
+        "held": Assignment.objects.live().count(),
+        "holding": Assignment.objects.live().filter(hold_until__isnull=False).count(),
+        "reachable": row.reachable,
+        "unreachable_since": str(row.unreachable_since or ""),
+        "reasons": dict(Counter(Container.objects.values_list("stop_reason", flat=True))),
+        "history": Event.objects.filter(reason__contains="Docker Engine was stopped")
+        .values("subject_id")
+        .distinct()
+        .count(),
+        "live operations": Operation.objects.live().count(),
+        "failed operations": Operation.objects.filter(state="failed").count(),
+    }
+
+
 VERBS = {
+    "many": lambda people, each: ask_for_many(int(people), int(each)),
+    "look": look,
     "ask": lambda name, count: ask_for_one(name, int(count)),
     "verb": ask_verb,
     "die": die_in,

@@ -38,7 +38,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         folder,
         DOCKER_HOST=host,
         DS01_GPUS="simulated:2xA100-40GB",
-        DS01_NETWORK_RANGE=os.environ.get("DS01_TEST_NETWORK_RANGE", "10.219.0.0/16"),
     )
     run_python("manage", "migrate", "-v", "0", environment=found)
     ask_python(PLAYERS, "prepare", "1", environment=found)

@@ -51,10 +51,16 @@ class Client:
     @property
     def api(self) -> APIClient:
         """Return the client; raise EngineError when the engine is too old."""
-        with self._lock:
-            if self._api is None:
-                self._api = self._connect()
-            return self._api
+        if self._api is None:
+            # Not under the lock: an engine that hangs would make everybody queue behind it.
+            made = self._connect()
+            with self._lock:
+                if self._api is None:
+                    self._api = made
+                else:
+                    made.close()
+                return self._api
+        return self._api
 
     def _connect(self) -> APIClient:
         # TLS material comes from DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, as for docker itself.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ds01portal.exceptions import (
     EngineError,
     EngineTimeout,
     EngineUnreachable,
+    ImagePullFailed,
     MissingOnEngine,
     OutOfMemory,
     RlimitRefused,
@@ -66,6 +68,35 @@ def test_an_engine_that_hangs_up_is_unreachable(tmp_path: Path) -> None:
             engine.list_images()
     with pytest.raises(EngineUnreachable):  # it knew the engine before
         engine.list_images()
+
+
+def test_events_that_end_mean_the_engine_is_gone(tmp_path: Path) -> None:
+    with engine_stub(tmp_path / "s", {"/events": (200, "")}) as address:
+        engine = DockerEngine(address)
+        with pytest.raises(EngineUnreachable):
+            list(engine.watch_events(since=None, should_stop=lambda: False))
+
+
+def test_a_pull_that_breaks_off_is_not_a_pull(tmp_path: Path) -> None:
+    line = json.dumps({"id": "a", "status": "Pulling fs layer"}) + "\n"
+    answers = {
+        "/images/create": (200, line),
+        "/images/x:1/json": (404, {"message": "No such image: x:1"}),
+    }
+    with engine_stub(tmp_path / "s", answers) as address, pytest.raises(ImagePullFailed) as failed:
+        DockerEngine(address).pull_image(
+            "x:1", on_progress=lambda _: None, is_cancelled=lambda: False
+        )
+    assert "cancelled" not in failed.value.fields
+
+
+def test_what_a_callback_throws_is_not_blamed_on_the_engine(tmp_path: Path) -> None:
+    def broken() -> bool:
+        raise TimeoutError("the database")
+
+    unchanged = pytest.raises(TimeoutError, match="the database")
+    with engine_stub(tmp_path / "s", {"/images/create": (200, "hang")}) as address, unchanged:
+        DockerEngine(address).pull_image("x:1", on_progress=print, is_cancelled=broken)
 
 
 def test_an_engine_that_is_too_old_is_refused(tmp_path: Path) -> None:
