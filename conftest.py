@@ -136,7 +136,9 @@ def simulated_devices(db: None) -> list[Device]:
 
 
 @pytest.fixture
-def portal(fake_engine: FakeEngine, simulated_devices: list[Device], demo_image: Image) -> FakeEngine:
+def portal(
+    fake_engine: FakeEngine, simulated_devices: list[Device], demo_image: Image
+) -> FakeEngine:
     """A portal ready to launch on the fake engine."""
     machine.refresh_machine()
     machine.note_worker()

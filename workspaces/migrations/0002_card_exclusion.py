@@ -52,7 +52,7 @@ END
 def create_triggers(apps, schema_editor):
     """Create the triggers for the database in use."""
     if schema_editor.connection.vendor == "postgresql":
-        schema_editor.execute(POSTGRESQL)
+        schema_editor.execute(POSTGRESQL, params=None)
     else:
         schema_editor.execute(SQLITE.format(name="insert", event="INSERT"))
         schema_editor.execute(SQLITE.format(name="update", event="UPDATE OF state, device_id"))

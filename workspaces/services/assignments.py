@@ -159,9 +159,7 @@ def bind_devices(*, container: Container) -> None:
     Assignment.objects.live().filter(container=container).update(hold_until=None)
 
 
-def release_devices(
-    *, container: Container, reason: str, actor: Person | None = None
-) -> list[str]:
+def release_devices(*, container: Container, reason: str, actor: Person | None = None) -> list[str]:
     """Free all devices of a container; return their UUIDs. Nothing held is success."""
     held = Assignment.objects.live().filter(container=container)
     uuids = list(held.values_list("device_id", flat=True))

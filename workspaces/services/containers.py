@@ -64,9 +64,7 @@ def launch_container(*, request: LaunchRequest, actor: Person | None) -> Contain
 def _find_same_request(request: LaunchRequest) -> Container | None:
     if not request.request_key:
         return None
-    return Container.objects.filter(
-        request_key=request.request_key, owner=request.owner
-    ).first()
+    return Container.objects.filter(request_key=request.request_key, owner=request.owner).first()
 
 
 def _write_launch(request: LaunchRequest, actor: Person | None) -> Container:
@@ -254,9 +252,7 @@ def cancel_launch(*, container: Container, actor: Person | None) -> bool:
     with transaction.atomic(durable=True):
         asked = cancel_operation(operation=operation, actor=actor)
         if asked:
-            record_event(
-                verb="cancel", **container.subject, owner=container.owner, actor=actor
-            )
+            record_event(verb="cancel", **container.subject, owner=container.owner, actor=actor)
     return asked
 
 

@@ -38,9 +38,7 @@ def put_identity(
 ) -> None:
     """Put name, group and home into a container on an engine that does not see our files."""
     if not identities.is_engine_local():
-        entries = identities.identity_entries(
-            engine=engine, image=image, person=_owner(container)
-        )
+        entries = identities.identity_entries(engine=engine, image=image, person=_owner(container))
         engine.put_files(engine_id, entries)
 
 

@@ -67,9 +67,7 @@ def store_stopped(*, container: Container, details: ContainerDetails, reason: st
     container.stopped_at = details.finished_at or timezone.now()
     container.exit_code = details.exit_code
     container.stop_reason = reason[:300]
-    container.save(
-        update_fields=["state", "engine_id", "stopped_at", "exit_code", "stop_reason"]
-    )
+    container.save(update_fields=["state", "engine_id", "stopped_at", "exit_code", "stop_reason"])
     assignments.hold_devices(container=container)
 
 

@@ -68,9 +68,7 @@ class _Context:
     engine: ContainerEngine
 
 
-def check_launch(
-    *, request: LaunchRequest, engine: ContainerEngine | None = None
-) -> list[Finding]:
+def check_launch(*, request: LaunchRequest, engine: ContainerEngine | None = None) -> list[Finding]:
     """Return one finding per check, refusals included; raise nothing for bad requests."""
     context = _Context(
         request=request,

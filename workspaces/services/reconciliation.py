@@ -21,8 +21,8 @@ from ds01portal.models import Operation
 from ds01portal.services.events import record_event
 from workspaces.models import Container, Device, Machine
 from workspaces.services import adoption, assignments, observations
+from workspaces.services.creation import discard_leftovers
 from workspaces.services.guard import guard_devices
-from workspaces.services.launches import discard_leftovers
 from workspaces.services.machine import note_reachable, note_unreachable
 
 State = Container.State
@@ -168,9 +168,7 @@ def _look_at_foreign(
     dry_run: bool,
 ) -> None:
     """Adopt what has no row, and note the devices that foreign containers use."""
-    rows = {
-        row.engine_name: row for row in Container.objects.live().exclude(state=State.FAILED)
-    }
+    rows = {row.engine_name: row for row in Container.objects.live().exclude(state=State.FAILED)}
     foreign = [
         summary
         for summary in listed
@@ -195,4 +193,3 @@ def _look_at_foreign(
             seen[summary.id] = (summary.name, row, uuids)
     if not dry_run:
         report.foreign_uses = adoption.note_foreign_uses(seen=seen)
-

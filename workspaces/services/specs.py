@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from django.conf import settings
 
 from ds01portal.engine.base import ContainerSpec, ImageDetails, Mount
+from ds01portal.exceptions import ImageRefused
 from ds01portal.models import Person
 from workspaces.models import Container, Device, Machine
 from workspaces.services.identities import home_inside
@@ -39,10 +40,26 @@ def run_reference(image_reference: str, container_name: str) -> str:
     return f"{head}{slash}{tail.split(':', 1)[0]}:{container_name}"
 
 
+def own_image_tag(container: Container) -> str:
+    """Return the tag that goes with an adopted container, or nothing.
+
+    `mlc create` commits an image for each container, named after it, and `mlc remove` deletes
+    it with the container. Any other image is somebody's, and stays.
+    """
+    _, _, tag = container.image_reference.rpartition("/")[2].partition(":")
+    is_own = container.origin == Container.Origin.MLC and tag == container.engine_name
+    return container.image_reference if is_own else ""
+
+
 def build_labels(container: Container, image: ImageDetails, passed: bool) -> dict[str, str]:
-    """Return all labels; none has a comma, those inherited from the image included."""
+    """Return all labels; none has a comma, those inherited from the image included.
+
+    `mlc list` splits on commas and would crash. A value can be overwritten, a label's name
+    cannot: raise ImageRefused for an image with a comma in one.
+    """
     person = container.owner
     assert person is not None
+    _check_label_names(image)
     framework = f"{container.framework}-{container.version}".strip("-") or "custom"
     devices = container.spec.get("devices", [])
     catalogued = container.image is not None and container.image.kind == "catalog"
@@ -67,6 +84,17 @@ def build_labels(container: Container, image: ImageDetails, passed: bool) -> dic
     }
     inherited = {key: value for key, value in image.labels.items() if "," in value}
     return {key: value.replace(",", ";") for key, value in {**inherited, **labels}.items()}
+
+
+def _check_label_names(image: ImageDetails) -> None:
+    for key in image.labels:
+        if "," in key:
+            raise ImageRefused(
+                f"The image has a label with a comma in its name: “{key[:60]}”.",
+                hint="Build it without that label, or choose another image.",
+                field="image",
+                value=key[:60],
+            )
 
 
 def build_environment(container: Container, devices: list[str]) -> dict[str, str]:

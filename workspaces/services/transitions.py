@@ -23,7 +23,7 @@ from ds01portal.exceptions import (
 from ds01portal.services.events import record_event
 from ds01portal.services.operations import Cancelled, Work, timeout_error
 from workspaces.models import Container
-from workspaces.services import assignments, launches, observations
+from workspaces.services import assignments, creation, launches, observations
 from workspaces.services.networks import ensure_network
 from workspaces.services.specs import run_reference
 from workspaces.services.verification import verify_container
@@ -81,15 +81,13 @@ def _start_own(container: Container, engine: ContainerEngine) -> None:
     details = engine.inspect_container(container.engine_name)
     devices = [device.uuid for device in assignments.held_devices(container=container)]
     ensure_network(container=container, engine=engine)
-    image = engine.inspect_image(
-        run_reference(container.image_reference, container.engine_name)
-    )
+    image = engine.inspect_image(run_reference(container.image_reference, container.engine_name))
     same = not details.devices or set(details.devices) == set(devices)
     if not same:
         engine.remove_container(details.id, force=True)
-    spec = launches.prepare_spec(container, engine, image)
+    spec = creation.prepare_spec(container, engine, image)
     if not same:
-        launches.create_container(container, engine, spec, image)
+        creation.create_container(container, engine, spec, image)
         record_event(
             verb="recreate",
             **container.subject,
@@ -98,7 +96,7 @@ def _start_own(container: Container, engine: ContainerEngine) -> None:
             before={"devices": list(details.devices)},
             after={"devices": devices},
         )
-    launches.start_or_adapt(container, engine, spec, image)
+    creation.start_or_adapt(container, engine, spec, image)
 
 
 def _stop(work: Work, container: Container, engine: ContainerEngine) -> None:
@@ -144,7 +142,7 @@ def _resume(work: Work, container: Container, engine: ContainerEngine) -> None:
 
 def _remove(work: Work, container: Container, engine: ContainerEngine) -> None:
     if container.origin == Container.Origin.PORTAL:
-        launches.discard_container(container, engine)
+        creation.discard_container(container, engine)
     else:
         engine.remove_container(container.engine_id or container.engine_name, force=True)
     store_removed(work, container, engine, work.operation.params.get("reason", ""))
@@ -180,11 +178,9 @@ def _store(
     observations.announce(container)
 
 
-def store_removed(
-    work: Work, container: Container, engine: ContainerEngine, reason: str
-) -> None:
+def store_removed(work: Work, container: Container, engine: ContainerEngine, reason: str) -> None:
     """Record that it is gone, its devices free."""
-    launches.discard_leftovers(container, engine)
+    creation.discard_leftovers(container, engine)
     with transaction.atomic():
         assignments.release_devices(
             container=container, reason="the container was removed", actor=work.operation.actor
@@ -202,9 +198,7 @@ def store_removed(
     observations.announce(container)
 
 
-def give_up(
-    work: Work, container: Container, engine: ContainerEngine, error: PortalError
-) -> None:
+def give_up(work: Work, container: Container, engine: ContainerEngine, error: PortalError) -> None:
     """End the operation as failed; the row goes back to what the engine shows."""
     details = engine.inspect_container(container.engine_name)
     container.refresh_from_db(fields=["state"])

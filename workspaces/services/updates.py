@@ -83,7 +83,7 @@ def missed_updates(*, person: Person, after: int | None, overlap: dt.timedelta) 
 
 def _is_covered(after: int, last: int) -> bool:
     """Tell whether every tick after the cursor is still there; ticks are forgotten in time."""
-    oldest = Update.objects.aggregate(oldest=Min("id"))["oldest"]
+    oldest: int | None = Update.objects.aggregate(oldest=Min("id"))["oldest"]
     if oldest is None:
         return after == 0
     return oldest - 1 <= after <= last

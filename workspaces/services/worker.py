@@ -23,10 +23,10 @@ from django.utils import timezone
 from catalog.services.images import refresh_engine_images
 from catalog.services.pulls import carry_out_pull
 from ds01portal.engine import get_engine
-from ds01portal.exceptions import EngineError, EngineTimeout, EngineUnreachable
+from ds01portal.exceptions import EngineError, EngineTimeout, EngineUnreachable, PortalError
 from ds01portal.models import Operation
 from ds01portal.services.events import prune_updates
-from ds01portal.services.operations import LEASE, LostLease, Work, claim_operation
+from ds01portal.services.operations import LEASE, Cancelled, LostLease, Work, claim_operation
 from workspaces.models import Container
 from workspaces.services.assignments import release_expired_holds
 from workspaces.services.devices import sync_devices
@@ -40,9 +40,25 @@ logger = logging.getLogger(__name__)
 POLL = 0.02  # seconds; a look costs one indexed query
 EVENT_PAUSE = 0.3  # seconds in which engine events are gathered into one reconcile
 Handler = Callable[[Work], None]
+
+
+def carry_out_image_pull(work: Work) -> None:
+    """Carry out a pull that an admin asked for, to its end."""
+    try:
+        carry_out_pull(work)
+    except Cancelled:
+        work.cancel()
+    except (EngineUnreachable, EngineTimeout):
+        raise
+    except PortalError as error:
+        work.fail(error)
+    else:
+        work.finish()
+
+
 HANDLERS: dict[str, Handler] = {
     "launch": carry_out_launch,
-    "pull": carry_out_pull,
+    "pull": carry_out_image_pull,
     **dict.fromkeys(STEPS, carry_out_transition),
 }
 

@@ -77,7 +77,9 @@ def _claim_only_own(me: Person) -> None:
     OperationQuerySet.due = lambda self, now: due(self, now).filter(owner=me)  # type: ignore[method-assign]
 
 
-def _step(dice: random.Random, me: Person, engine: FakeEngine, step: int, counts: Counter[str]) -> None:
+def _step(
+    dice: random.Random, me: Person, engine: FakeEngine, step: int, counts: Counter[str]
+) -> None:
     mine = list(Container.objects.live().filter(owner=me))
     verb = dice.choices(
         ["launch", "stop", "start", "remove", "crash", "fail", "restart"], [6, 3, 3, 4, 3, 2, 1]

@@ -49,7 +49,9 @@ def make_environment(database: str, folder: Path, **more: str) -> dict[str, str]
     }
 
 
-def start_python(module: str, *arguments: str, environment: dict[str, str]) -> subprocess.Popen[str]:
+def start_python(
+    module: str, *arguments: str, environment: dict[str, str]
+) -> subprocess.Popen[str]:
     """Start a module as a process."""
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],

@@ -122,7 +122,8 @@ def test_the_person_has_a_name_a_home_and_writes_own_files(inspected, real_porta
 
 def test_nobody_inside_becomes_root(inspected, real_portal):
     _code, out = real_portal.run_command(
-        inspected[0].engine_name, ("sh", "-c", "grep -E 'NoNewPrivs|CapBnd|CapEff' /proc/self/status")
+        inspected[0].engine_name,
+        ("sh", "-c", "grep -E 'NoNewPrivs|CapBnd|CapEff' /proc/self/status"),
     )
     assert out.decode().split() == ["CapEff:", "0" * 16, "CapBnd:", "0" * 16, "NoNewPrivs:", "1"]
 

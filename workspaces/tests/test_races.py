@@ -38,7 +38,9 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str
 def run_together(count: int, *arguments: str, environment: dict[str, str]) -> Counter[str]:
     """Run players at the same time and add up what they counted."""
     processes = [
-        start_python(PLAYERS, *(part.format(n=number) for part in arguments), environment=environment)
+        start_python(
+            PLAYERS, *(part.format(n=number) for part in arguments), environment=environment
+        )
         for number in range(count)
     ]
     total: Counter[str] = Counter()

@@ -230,7 +230,9 @@ def test_every_phase_is_entered_in_order(portal, alice, ask, monkeypatch):
     seen = []
     enter = launches.Work.enter_phase
     monkeypatch.setattr(
-        launches.Work, "enter_phase", lambda self, phase, *a: (seen.append(phase), enter(self, phase))
+        launches.Work,
+        "enter_phase",
+        lambda self, phase, *a: (seen.append(phase), enter(self, phase)),
     )
     ask(alice, "phases")
     worker.carry_out_due()
