@@ -22,7 +22,7 @@ from ds01portal.models import Person
 from ds01portal.services.events import announce_update, record_event
 from workspaces.models import Assignment, Container, Device, ForeignUse
 from workspaces.services.observations import STATE_OF, announce
-from workspaces.services.specs import LABEL_ID
+from workspaces.services.specs import LABEL_ID, LABEL_MANAGED
 
 State, Origin = Container.State, Container.Origin
 
@@ -51,7 +51,8 @@ def is_infrastructure(labels: Mapping[str, str]) -> bool:
 
     Such a one is no user's session, and may look at all GPUs without using one.
     """
-    return any(labels.get(key, "").lower() in ("true", "1") for key in INFRASTRUCTURE_LABELS)
+    marks = [labels[key].lower() for key in INFRASTRUCTURE_LABELS if key in labels]
+    return any(mark not in ("false", "no", "0") for mark in marks)
 
 
 class People:
@@ -113,10 +114,10 @@ def describe_container(*, name: str, details: ContainerDetails) -> dict[str, Any
         "image_engine_id": _clean(details.image_id, 80),
         "framework": _clean(framework, 100),
         "version": _clean(version, 100),
-        "architecture": _clean(labels.get("aime.mlc.ARCH", ""), 40),
+        "architecture": _clean(labels.get("aime.mlc.ARCH", "").removeprefix("-"), 40),
         "devices_requested": max(0, min(devices, MOST_DEVICES)),
         "spec": {"cpus": details.cpus, "memory": details.memory, "devices": []},
-        "workspace_path": _clean(labels.get("aime.mlc.WORK_MOUNT", ""), 500),
+        "workspace_path": _clean(labels.get("aime.mlc.WORK_MOUNT", "").removeprefix("-"), 500),
     }
 
 
@@ -242,7 +243,10 @@ def note_foreign_uses(*, seen: Mapping[str, tuple[str, Container | None, set[str
         for uuid, engine_id in new:
             name, container = wanted[uuid, engine_id]
             ForeignUse.objects.create(
-                device_id=uuid, engine_id=engine_id, engine_name=name, container=container
+                device_id=uuid,
+                engine_id=engine_id,
+                engine_name=_clean(name, LONGEST_NAME),
+                container=container,
             )
             _note_clash(uuid, name)
         if gone or new:
@@ -285,8 +289,13 @@ class DetailsCache:
         self._known = {key: value for key, value in self._known.items() if key in ids}
 
 
-def is_own(summary: ContainerSummary, row: Container | None) -> bool:
-    """Tell whether the portal made it, and it is the one of this row.
+def is_own(summary: ContainerSummary) -> bool:
+    """Tell whether the portal says it made it."""
+    return summary.labels.get(LABEL_MANAGED) == "true"
+
+
+def belongs_to(summary: ContainerSummary, row: Container | None) -> bool:
+    """Tell whether the portal made it, as the container of this row.
 
     The label of a managed container alone says little: an image committed from one carries it
     on, and so does a container of another portal on the same engine.

@@ -1,3 +1,0 @@
-from django.http import HttpResponse
-def container_list(request):
-    return HttpResponse("soon")

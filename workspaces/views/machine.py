@@ -1,0 +1,109 @@
+"""The machine's page and the page of one's limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_safe
+
+from ds01portal.models import Person
+from workspaces.models import Machine
+from workspaces.services.machine import is_worker_alive
+from workspaces.services.usage import read_device_usage, read_host_usage
+from workspaces.views.bars import (
+    COUNTED,
+    PER_CONTAINER,
+    TIMES,
+    WORDS,
+    LimitBar,
+    load_usage,
+    make_bar,
+)
+from workspaces.views.common import contact, members_only, signed_in
+from workspaces.views.tiles import Board, load_board
+
+
+@require_safe
+@members_only
+def machine_view(request: HttpRequest) -> HttpResponse:
+    """Show every device with its holder, and what the host has."""
+    person = signed_in(request)
+    machine = Machine.current()
+    board = load_board(viewer=person)
+    add_device_usage(board)
+    context = {
+        "machine": machine,
+        "board": board,
+        "answer": machine_answer(board),
+        "host": read_host_usage(machine=machine),
+        "worker_alive": is_worker_alive(machine),
+    }
+    return render(request, "workspaces/machine.html", context)
+
+
+def add_device_usage(board: Board) -> None:
+    """Put what each device does on its tile; what cannot be read is left out."""
+    found = read_device_usage([tile.device.uuid for tile in board.units])
+    for tile in board.units:
+        usage = found.get(tile.device.uuid)
+        if usage is not None and usage.gpu_percent is not None:
+            tile.fraction = usage.gpu_percent / 100
+            tile.fraction_text = _("%(percent)d %% busy") % {"percent": usage.gpu_percent}
+
+
+def machine_answer(board: Board) -> str:
+    """Say first what people come for."""
+    parts = [board.answer]
+    mine, out = board.count("mine"), board.count("draining", "unusable")
+    if mine:
+        parts.append(ngettext("%(count)d is yours", "%(count)d are yours", mine) % {"count": mine})
+    if out:
+        parts.append(
+            ngettext("%(count)d is out of service", "%(count)d are out of service", out)
+            % {"count": out}
+        )
+    sentence = " · ".join(parts)
+    return sentence[:1].upper() + sentence[1:]
+
+
+@require_safe
+@members_only
+def limits_view(request: HttpRequest) -> HttpResponse:
+    """Show each limit of the person: used, allowed, and where it comes from."""
+    person = signed_in(request)
+    context = limits_context(person)
+    return render(request, "workspaces/limits.html", context)
+
+
+def limits_context(person: Person) -> dict[str, Any]:
+    """Return the limits in groups, the counted ones first."""
+    usage = load_usage(person=person)
+    bars = {name: make_bar(name, usage) for name in WORDS}
+    others = [name for name in WORDS if name not in (*COUNTED, *PER_CONTAINER, *TIMES)]
+
+    def rows(names: tuple[str, ...] | list[str]) -> list[LimitBar]:
+        return [bars[name] for name in names]
+
+    return {
+        "counted": rows(COUNTED),
+        "tables": [
+            {"title": _("For each container"), "rows": rows(PER_CONTAINER)},
+            {"title": _("Times"), "rows": rows(TIMES)},
+            {"title": _("Storage"), "rows": rows(others)},
+        ],
+        "group": usage.limits.group,
+        "contact": contact(),
+        "answer": limits_answer(bars),
+    }
+
+
+def limits_answer(bars: dict[str, LimitBar]) -> str:
+    """Say first how much is in use."""
+    return _("GPUs %(gpus)s · containers %(containers)s") % {
+        "gpus": bars["gpueq"].text,
+        "containers": bars["containers"].text,
+    }
