@@ -22,6 +22,16 @@ from workspaces.services.requests import LaunchRequest, image_fields
 GB = 1024**3
 MOST_DEVICES = 64
 LARGEST_GB = 100_000
+# What the checks call a part of the request → the field that it is typed into.
+FIELD_OF = {
+    "devices": "device",
+    "devices_per_container": "device",
+    "gpueq": "device",
+    "total_cpus": "cpus",
+    "total_memory": "memory",
+    "data": "data_folder",
+    "models": "models_folder",
+}
 
 
 class LaunchForm(forms.Form):
@@ -61,7 +71,7 @@ class LaunchForm(forms.Form):
         widget=forms.TextInput(
             attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
         ),
-        help_text=_("1 to 60 letters, digits, hyphens and underscores. It cannot be changed later."),
+        help_text=_("1 to 60 letters, digits, hyphens and underscores; it stays as it is."),
     )
     workspace = forms.CharField(
         label=_("Folder in your workspace"),
@@ -69,12 +79,12 @@ class LaunchForm(forms.Form):
         required=False,
         strip=True,
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
-        help_text=_("Mounted at /workspace, made when it is missing. Empty: all of your workspace."),
+        help_text=_("Mounted at /workspace, made if it is missing. Empty: all of your workspace."),
     )
-    data = forms.ChoiceField(
+    data_folder = forms.ChoiceField(
         label=_("Shared data"), required=False, help_text=_("Mounted at /data.")
     )
-    models = forms.ChoiceField(
+    models_folder = forms.ChoiceField(
         label=_("Shared models"), required=False, help_text=_("Mounted at /models.")
     )
     request_key = forms.CharField(max_length=64, required=False, widget=forms.HiddenInput)
@@ -95,7 +105,7 @@ class LaunchForm(forms.Form):
             self._offer_folders(purpose)
 
     def _offer_folders(self, purpose: str) -> None:
-        field = self.fields[purpose]
+        field = self.fields[f"{purpose}_folder"]
         assert isinstance(field, forms.ChoiceField)
         offered = [
             (key, f"{one.name} – {one.description}" if one.description else one.name)
@@ -153,13 +163,13 @@ class LaunchForm(forms.Form):
             device_uuids=data["device"],
             cpus=data["cpus"],
             memory=data["memory"],
-            data=self.folders.get(data["data"]),
-            models=self.folders.get(data["models"]),
+            data=self.folders.get(data["data_folder"]),
+            models=self.folders.get(data["models_folder"]),
             workspace=data["workspace"],
             request_key=data["request_key"],
         )
 
     def add_refusal(self, field: object, words: str) -> None:
         """Put a refusal beside the field it is about, else above the form."""
-        name = {"devices": "device"}.get(str(field), str(field))
+        name = FIELD_OF.get(str(field), str(field))
         self.add_error(name if name in self.fields else None, words)

@@ -6,10 +6,14 @@
 //                "text": "12 % now, 40 % at most in the last hour"}, …]}
 // `text` stands beside each chart and is its alternative for people who do not see it. A null
 // value is a gap: not measured is not zero.
+//
+// With "append": true the answer is one more reading, and the page keeps the series itself, an
+// hour at most; "next" is then the query of the next question (a rate needs the last reading).
 (() => {
   "use strict";
 
   const POLL_MS = 5000;
+  const KEPT_POINTS = 720;
 
   const variable = (name) =>
     getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -120,6 +124,8 @@
     constructor(root) {
       this.root = root;
       this.charts = new Map();
+      this.kept = null;
+      this.next = "";
       document.addEventListener("ds01:theme", () => {
         this.charts.forEach((chart) => chart.redraw());
       });
@@ -138,15 +144,33 @@
 
     async load() {
       try {
-        const response = await fetch(this.root.dataset.chartUrl, {
+        const response = await fetch(this.root.dataset.chartUrl + this.next, {
           headers: { Accept: "application/json" },
         });
         if (response.ok) {
-          this.show(await response.json());
+          const answer = await response.json();
+          this.next = answer.next ?? "";
+          this.show(answer.append ? this.append(answer) : answer);
         }
       } catch {
         // The connection bar says it; the last drawing stays.
       }
+    }
+
+    // Joins a reading to those before it; a chart that was not there before starts with gaps.
+    append({ times, charts }) {
+      const before = this.kept ?? { times: [], values: new Map() };
+      const all = [...before.times, ...times].slice(-KEPT_POINTS);
+      const values = new Map();
+      for (const chart of charts) {
+        const old = before.values.get(chart.key) ?? before.times.map(() => null);
+        values.set(chart.key, [...old, ...chart.values].slice(-KEPT_POINTS));
+      }
+      this.kept = charts.length ? { times: all, values } : null;
+      return {
+        times: all,
+        charts: charts.map((chart) => ({ ...chart, values: values.get(chart.key) })),
+      };
     }
 
     show({ times, charts }) {

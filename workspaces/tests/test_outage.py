@@ -75,15 +75,15 @@ class Site:
         run_python("manage", "migrate", "-v", "0", environment=self.environment)
         ask_python(PLAYERS, "prepare", str(PEOPLE + 1), environment=self.environment)
         ask_python(PLAYERS, "many", str(PEOPLE), str(EACH), environment=self.environment)
-        # Its output goes nowhere: nobody reads a pipe that could fill.
-        self.worker = subprocess.Popen(
-            [sys.executable, "manage.py", "run_worker"],
-            cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.folder / "worker.log").open("w"),
-            text=True,
-        )
+        with (self.folder / "worker.log").open("w") as log:
+            self.worker = subprocess.Popen(
+                [sys.executable, "manage.py", "run_worker"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                text=True,
+            )
 
     def look(self) -> dict[str, Any]:
         return ask_python(PLAYERS, "look", environment=self.environment)

@@ -19,7 +19,10 @@ from workspaces.services.assignments import used_gpueq
 
 # What the registry of limits calls them, here for the translators.
 WORDS = {
-    "gpueq": (gettext_lazy("GPUs"), gettext_lazy("over all containers; a MIG slice counts in part")),
+    "gpueq": (
+        gettext_lazy("GPUs"),
+        gettext_lazy("over all containers; a MIG slice counts in part"),
+    ),
     "devices_per_container": (
         gettext_lazy("Devices per container"),
         gettext_lazy("whole GPUs or MIG slices"),
@@ -110,6 +113,21 @@ def make_bar(name: str, usage: Usage) -> LimitBar:
     )
 
 
+def plain_bar(label: str, text: str, used: float | None, limit: float | None) -> LimitBar:
+    """Return a bar of something measured; an empty one where nothing is known."""
+    fraction = max(0.0, min(1.0, used / limit)) if used is not None and limit else 0.0
+    return LimitBar(
+        name=label,
+        label=label,
+        help="",
+        value="",
+        text=text,
+        source="",
+        fraction=fraction,
+        level="warn" if fraction >= 0.9 else "ok",
+    )
+
+
 def limit_words(limit: EffectiveLimit) -> str:
     """Return a limit alone in words; unset and zero say what they mean."""
     if limit.value is UNLIMITED:
@@ -135,7 +153,9 @@ def source_words(limit: EffectiveLimit) -> str:
 def _text(limit: EffectiveLimit, used: float | None) -> str:
     if used is None:
         return limit_words(limit)
-    amount = format_limit(int(used) if limit.spec.unit is Unit.BYTES else round(used, 2), limit.spec.unit)
+    amount = format_limit(
+        int(used) if limit.spec.unit is Unit.BYTES else round(used, 2), limit.spec.unit
+    )
     if amount == "0 B":
         amount = "0"
     if limit.value is UNLIMITED:

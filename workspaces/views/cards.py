@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -35,6 +36,21 @@ class Card:
     devices: list[Device] = field(default_factory=list)
     operation: Operation | None = None
     hold_until: dt.datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """Id as text, for ids of elements and for copying."""
+        return str(self.container.pk)
+
+    @property
+    def back(self) -> list[dict[str, str]]:
+        """Hidden field that leads a dialog of the container's page back there."""
+        return [{"name": "next", "value": self.container.get_absolute_url()}]
+
+    @property
+    def home(self) -> list[dict[str, str]]:
+        """Hidden field that leads a dialog of the front page back there."""
+        return [{"name": "next", "value": reverse("container-list")}]
 
     @property
     def pill(self) -> str:
@@ -92,9 +108,7 @@ class Card:
     def is_cancelling(self) -> bool:
         """Whether a launch is being undone."""
         operation = self.operation
-        return operation is not None and (
-            operation.cancel_requested or operation.phase == "undo"
-        )
+        return operation is not None and (operation.cancel_requested or operation.phase == "undo")
 
     @property
     def phases(self) -> list[dict[str, Any]]:

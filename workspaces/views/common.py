@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, cast
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
@@ -40,7 +40,7 @@ def members_only(view: View[P]) -> View[P]:
             return HttpResponseClientRedirect(resolve_url(settings.LOGIN_URL))
         return redirect_to_login(request.get_full_path())
 
-    return wrapped
+    return cast(View[P], wrapped)
 
 
 def is_fragment(request: HttpRequest) -> bool:

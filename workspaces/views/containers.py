@@ -81,7 +81,9 @@ def container_list(request: HttpRequest) -> HttpResponse:
         "times": [make_bar(name, usage) for name in ("max_runtime", "idle_timeout")],
         "contact": contact(),
         "ssh_host": settings.DS01_SSH_HOST,
-        "example": next((c.container.name for c in cards if c.container.state == State.RUNNING), ""),
+        "example": next(
+            (c.container.name for c in cards if c.container.state == State.RUNNING), ""
+        ),
         "worker_alive": is_worker_alive(Machine.current()),
     }
     if not cards:
@@ -137,7 +139,9 @@ def container_verb(request: HttpRequest, pk: uuid.UUID, verb: str) -> HttpRespon
         return with_notice(render_card(request, find_card(request, pk)), "success", text)
     messages.success(request, text)
     home = reverse("container-list")
-    return redirect(home if verb == "remove" else next_url(request, card.container.get_absolute_url()))
+    return redirect(
+        home if verb == "remove" else next_url(request, card.container.get_absolute_url())
+    )
 
 
 def run_verb(container: Container, verb: str, person: Person) -> str:
@@ -159,6 +163,4 @@ def _show_refusal(request: HttpRequest, pk: uuid.UUID, error: RefusedError) -> H
         words = f"{error.message} {error.hint}".strip()
         return with_notice(render_card(request, card, status=422), "error", words)
     status = 409 if isinstance(error, Busy | IllegalTransition) else 422
-    return render_overview(
-        request, card, refusal=error.message, hint=error.hint, status=status
-    )
+    return render_overview(request, card, refusal=error.message, hint=error.hint, status=status)

@@ -22,6 +22,11 @@ class FirstSteps:
     image: Image | None
     steps: list[dict[str, str]]
 
+    @property
+    def key(self) -> str:
+        """Id of the image as text, for the link."""
+        return str(self.image.pk) if self.image else ""
+
 
 def default_image(images: Sequence[Image]) -> Image | None:
     """Return the sensible start: made for this machine and newest, else one that is here."""
@@ -48,7 +53,11 @@ def first_steps(person: Person, board: Board, usage: Usage) -> FirstSteps:
     chosen = _("%(image)s is chosen for you.") % {"image": image} if image else ""
     if image and not image.is_on_engine:
         chosen += " " + _("It is fetched once, which takes a few minutes.")
-    size = _("1 GPU is chosen for you.") if gpu else _("CPU only is chosen for you: no GPU is free.")
+    size = (
+        _("1 GPU is chosen for you.")
+        if gpu
+        else _("CPU only is chosen for you: no GPU is free within your limits.")
+    )
     return FirstSteps(
         image=image,
         steps=[

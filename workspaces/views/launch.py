@@ -33,11 +33,11 @@ from workspaces.views.tiles import Board, load_board
 STATUS = {"ok": "ok", "warning": "warn", "refused": "failed"}
 
 
-def make_form(person: Person, data: Any = None, initial: dict[str, Any] | None = None) -> LaunchForm:
+def make_form(person: Person, data: Any = None) -> LaunchForm:
     """Return the form with what the person may choose from."""
     images = list(Image.objects.visible_to(person).launchable().in_order())
     folders = SharedFolder.objects.visible_to(person)
-    return LaunchForm(data, initial=initial, owner=person, images=images, folders=folders)
+    return LaunchForm(data, owner=person, images=images, folders=folders)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -77,8 +77,9 @@ def launch_preflight(request: HttpRequest) -> HttpResponse:
     form = make_form(signed_in(request), request.POST)
     if not form.is_valid():
         checks = [
-            {"status": "failed", "label": " ".join(errors), "detail": ""}
+            {"status": "failed", "label": str(words), "detail": ""}
             for errors in form.errors.values()
+            for words in errors
         ]
         return render(request, "workspaces/_preflight.html", {"checks": checks})
     wish = form.to_request()
@@ -171,7 +172,10 @@ def initial_values(
     again = _earlier(request, person)
     if again is not None:
         values |= {"name": again.name, "workspace": again.spec.get("workspace", "")}
-        values |= {"data": again.data_id or "", "models": again.models_folder_id or ""}
+        values |= {
+            "data_folder": again.data_id or "",
+            "models_folder": again.models_folder_id or "",
+        }
     return values
 
 
@@ -230,5 +234,3 @@ def launch_answer(usage: Usage, board: Board) -> str:
         )
     sentence = " · ".join(parts)
     return sentence[:1].upper() + sentence[1:]
-
-

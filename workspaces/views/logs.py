@@ -57,7 +57,9 @@ def container_log_download(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     card = find_card(request, pk)
     log = read_log(container=card.container, tail=LONGEST)
     response = HttpResponse(
-        log.text + "\n", content_type="text/plain; charset=utf-8", status=200 if not log.trouble else 503
+        log.text + "\n",
+        content_type="text/plain; charset=utf-8",
+        status=503 if log.trouble == "engine" else 200,
     )
     # Names hold letters, digits, - _ and # only: nothing that would end the header.
     safe = "".join(sign for sign in card.container.name if sign.isalnum() or sign in "-_")

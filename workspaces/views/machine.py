@@ -10,10 +10,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_safe
 
+from ds01portal.limits import format_bytes
 from ds01portal.models import Person
 from workspaces.models import Machine
 from workspaces.services.machine import is_worker_alive
-from workspaces.services.usage import read_device_usage, read_host_usage
+from workspaces.services.usage import HostUsage, read_device_usage, read_host_usage
 from workspaces.views.bars import (
     COUNTED,
     PER_CONTAINER,
@@ -22,6 +23,7 @@ from workspaces.views.bars import (
     LimitBar,
     load_usage,
     make_bar,
+    plain_bar,
 )
 from workspaces.views.common import contact, members_only, signed_in
 from workspaces.views.tiles import Board, load_board
@@ -39,7 +41,7 @@ def machine_view(request: HttpRequest) -> HttpResponse:
         "machine": machine,
         "board": board,
         "answer": machine_answer(board),
-        "host": read_host_usage(machine=machine),
+        "host_bars": host_bars(machine, read_host_usage(machine=machine)),
         "worker_alive": is_worker_alive(machine),
     }
     return render(request, "workspaces/machine.html", context)
@@ -68,6 +70,31 @@ def machine_answer(board: Board) -> str:
         )
     sentence = " · ".join(parts)
     return sentence[:1].upper() + sentence[1:]
+
+
+def host_bars(machine: Machine, host: HostUsage) -> list[LimitBar]:
+    """Return cores, memory and disk of the machine; what is not known says so."""
+    cpus, memory = machine.cpus, machine.memory_bytes or host.memory_total
+    rows: list[tuple[str, str, float | None, float | None]] = []
+    load = None if host.load is None else round(host.load, 1)
+    cores = _("%(cores)d cores") % {"cores": cpus}
+    if load is not None and cpus:
+        cores = _("%(load)s of %(cores)d cores busy") % {"load": load, "cores": cpus}
+    rows.append((_("CPU"), cores, load, cpus))
+    rows.append((_("Memory"), _of(host.memory_used, memory), host.memory_used, memory))
+    used = None
+    if host.disk_total is not None and host.disk_free is not None:
+        used = host.disk_total - host.disk_free
+    rows.append((_("Disk"), _of(used, host.disk_total), used, host.disk_total))
+    return [plain_bar(*row) for row in rows]
+
+
+def _of(used: int | None, total: int | None) -> str:
+    if not total:
+        return _("unknown")
+    if used is None:
+        return format_bytes(total)
+    return _("%(used)s of %(limit)s") % {"used": format_bytes(used), "limit": format_bytes(total)}
 
 
 @require_safe

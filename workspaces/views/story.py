@@ -18,8 +18,8 @@ LENGTH = 100  # events on the page, newest first
 SENTENCES: dict[str, Promise] = {
     "launch": gettext_lazy("%(who)s asked for the container."),
     "launched": gettext_lazy("It was launched and runs."),
-    "launch failed": gettext_lazy("The launch did not succeed; everything it had made was undone."),
-    "launch cancelled": gettext_lazy("The launch was cancelled; everything it had made was undone."),
+    "launch failed": gettext_lazy("The launch did not succeed; all it had made was undone."),
+    "launch cancelled": gettext_lazy("The launch was cancelled; all it had made was undone."),
     "cancel": gettext_lazy("%(who)s cancelled the launch."),
     "start": gettext_lazy("%(who)s asked to start it."),
     "started": gettext_lazy("It was started."),

@@ -140,9 +140,8 @@ def load_board(*, viewer: Person) -> Board:
     for device in ordered:
         if device.parent_id in tiles and device.parent_id:
             tiles[device.parent_id].slices.append(tiles[device.uuid])
-    return Board(
-        tiles=[tiles[one.uuid] for one in ordered if not one.parent_id or one.parent_id not in tiles]
-    )
+    outermost = [one for one in ordered if one.parent_id not in tiles]
+    return Board(tiles=[tiles[one.uuid] for one in outermost])
 
 
 def _make_tile(device: Device, holds: _Holds, viewer: Person) -> Tile:
@@ -172,7 +171,7 @@ def _held_tile(
         until=until,
         detail=_("held after the stop") if until else "",
     )
-    _, tile.reason = _trouble(device)
+    tile.reason = _trouble(device)[1]
     return tile
 
 

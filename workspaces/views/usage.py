@@ -18,7 +18,7 @@ from django.views.decorators.http import require_safe
 from ds01portal.limits import format_bytes
 from workspaces.models import Container
 from workspaces.services.usage import ContainerUsage, DeviceReading, read_container_usage
-from workspaces.views.bars import LimitBar
+from workspaces.views.bars import LimitBar, plain_bar
 from workspaces.views.cards import load_cards
 from workspaces.views.common import members_only, signed_in
 from workspaces.views.tiles import model_words
@@ -154,19 +154,10 @@ def make_bars(container: Container, usage: ContainerUsage) -> list[LimitBar]:
     limit, memory = cpu_limit(container), memory_limit(container, usage)
     cores, used = usage.cpu_cores, usage.memory_bytes
     bars = [
-        _bar(one.device.label, device_text(one), one.percent, 100)
+        plain_bar(one.device.label, device_text(one), one.percent, 100)
         for one in usage.devices
         if one.percent is not None
     ]
-    bars.append(_bar(_("CPU"), cpu_text(container, usage), cores, limit))
-    bars.append(_bar(_("Memory"), memory_text(container, usage), used, memory))
+    bars.append(plain_bar(_("CPU"), cpu_text(container, usage), cores, limit))
+    bars.append(plain_bar(_("Memory"), memory_text(container, usage), used, memory))
     return bars
-
-
-def _bar(label: str, text: str, used: float | None, limit: float | None) -> LimitBar:
-    fraction = min(1.0, used / limit) if used is not None and limit else 0.0
-    level = "warn" if fraction >= 0.9 else "ok"
-    return LimitBar(
-        name=label, label=label, help="", value="", text=text, source="", fraction=fraction,
-        level=level,
-    )

@@ -27,7 +27,7 @@ from .terminal import DockerTerminal
 MAX_OUTPUT = 4_194_304  # bytes kept of a command's output; the rest is read and dropped
 END_SECONDS = 1.0  # how long a command may take to end after a signal
 NOT_FOUND = 127  # what a shell returns for a command that does not exist
-TOKEN_NAME = "DS01_EXEC"  # noqa: S105 - a mark in the environment, no secret
+TOKEN_NAME = "DS01_EXEC"
 # Ctrl-P is docker's own default to detach; it would swallow the key that recalls a command.
 DETACH_KEYS = "ctrl-^,ctrl-^,ctrl-@"
 # The engine knows a command's process id on the host only. Inside, the process is found by

@@ -1,0 +1,59 @@
+"""What the admin pages with verbs share: one message per object, back to where one came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from ds01portal.admin import ReadOnlyAdmin, actor_of
+from ds01portal.exceptions import PortalError
+from ds01portal.models import Person
+
+BACK = "_back"  # posted by an object's own page, so that its verbs lead back to it
+
+
+class VerbAdmin(ReadOnlyAdmin):
+    """Rows that are not edited; verbs on them need the right to change them."""
+
+    list_per_page = 50
+    show_full_result_count = False
+
+    def has_manage_permission(self, request: HttpRequest) -> bool:
+        """Say whether the verbs are for this person."""
+        return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
+
+    def for_each(
+        self,
+        request: HttpRequest,
+        rows: Iterable[Any],
+        verb: Callable[[Any, Person | None], str],
+    ) -> HttpResponse | None:
+        """Do the verb on every row and say of each what came of it."""
+        last: Any = None
+        for last in rows:
+            try:
+                self.message_user(request, verb(last, actor_of(request)), messages.SUCCESS)
+            except PortalError as error:
+                text = f"{last}: {error.message} {error.hint}".strip()
+                self.message_user(request, text, messages.ERROR)
+        return self.go_back(request, last)
+
+    def go_back(self, request: HttpRequest, row: Any) -> HttpResponse | None:
+        """Return the way to the object's page when the verb was asked for there."""
+        if row is None or BACK not in request.POST:
+            return None
+        return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", row.pk)
+
+    def page_context(self, request: HttpRequest, title: Any, **more: Any) -> dict[str, Any]:
+        """Return what an own page of this admin needs."""
+        return {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": title,
+            "back": BACK in request.POST,
+            **more,
+        }
