@@ -144,7 +144,10 @@ class Stream:
         found: list[str] = []
 
         def matches(event: dict[str, Any]) -> bool:
-            if event.get("subject") != subject or event.get("state") not in (state, "failed"):
+            # Ticks with a phase tell the state of an operation, the others the container's.
+            if event.get("subject") != subject or "phase" in event:
+                return False
+            if event.get("state") not in (state, "failed"):
                 return False
             found.append(str(event["state"]))
             return True

@@ -105,7 +105,8 @@ class Site:
             self.port = free.getsockname()[1]
         gunicorn = str(Path(sys.executable).parent / "gunicorn")
         web = [gunicorn, "-k", "asgi", "--no-control-socket", "--graceful-timeout", "5"]
-        self._start("web", [*web, "--bind", f"127.0.0.1:{self.port}", "ds01portal.asgi:application"])
+        web += ["--bind", f"127.0.0.1:{self.port}", "ds01portal.asgi:application"]
+        self._start("web", web)
         if worker:
             self._start("worker", [sys.executable, "manage.py", "run_worker"])
         self._await_health()

@@ -67,7 +67,7 @@ class LaunchForm(forms.Form):
     name = forms.CharField(
         label=_("Name"),
         max_length=200,
-        required=False,
+        error_messages={"required": _("The container needs a name.")},
         widget=forms.TextInput(
             attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
         ),

@@ -148,7 +148,7 @@ class Work:
     def enter_phase(self, phase: str, message: str = "") -> None:
         """Persist the phase that begins now; raise Cancelled when a person asked to stop."""
         self.check_cancelled()
-        self._write(phase=phase, percent=None, message=message)
+        self._write(phase=phase, percent=None, message=message[:300])
         self._announce()
 
     def report(self, percent: float | None, message: str) -> None:

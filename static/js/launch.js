@@ -129,6 +129,11 @@
       const haystack = item.textContent.toLowerCase();
       item.hidden = !words.every((word) => haystack.includes(word));
     }
+    // What is found must be seen: parts that are folded away open while there are words.
+    for (const part of form.querySelectorAll("details")) {
+      const items = [...part.querySelectorAll(input.dataset.filter)];
+      part.open = items.some((item) => (words.length && !item.hidden) || item.querySelector(":checked"));
+    }
   }
 
   // ---- Pre-flight ---------------------------------------------------------------------------

@@ -161,7 +161,7 @@ def adopt_container(
     return container
 
 
-def is_outdated(*, container: Container, details: ContainerDetails) -> bool:
+def is_outdated(container: Container, details: ContainerDetails) -> bool:
     """Tell whether an adopted row should be looked at again with `refresh_adopted`.
 
     `mlc create` makes two containers of one name, the first without a label. And a container

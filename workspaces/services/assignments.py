@@ -7,6 +7,7 @@ never from counters. Not in charge of: the engine, and when a container stops.
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -22,6 +23,9 @@ from ds01portal.services.quotas import EffectiveLimits, check_limit, resolve_lim
 from workspaces.models import Assignment, Container, Device, ForeignUse
 
 State = Assignment.State
+ROUNDING = 1e-9  # sevenths do not add up exactly
+# In these a container uses no device, so a hold may end.
+IDLE_STATES = (Container.State.STOPPED, Container.State.CREATED)
 
 
 def used_gpueq(*, owner: Person) -> float:
@@ -95,17 +99,17 @@ def _pick_named(uuids: Sequence[str], free: list[Device]) -> list[Device]:
             "The same device is named twice.", hint="Name each device once.", field="devices"
         )
     by_uuid = {device.uuid: device for device in free}
-    missing = [uuid for uuid in uuids if uuid not in by_uuid]
+    missing = [one for one in uuids if one not in by_uuid]
     if missing:
         labels = dict(Device.objects.filter(pk__in=missing).values_list("uuid", "index"))
-        names = ", ".join(f"GPU {labels[uuid]}" if uuid in labels else uuid for uuid in missing)
+        names = ", ".join(f"GPU {labels[one]}" if one in labels else one for one in missing)
         raise NoFreeDevice(
             f"{names} is not free.",
             hint="Pick another device, or let the portal choose.",
             free=len(free),
             requested=len(uuids),
         )
-    return [by_uuid[uuid] for uuid in uuids]
+    return [by_uuid[one] for one in uuids]
 
 
 def _pick_any(
@@ -115,21 +119,43 @@ def _pick_any(
     assert container.owner is not None
     limit = limits.value("gpueq")
     left = float("inf") if isinstance(limit, Special) else limit - used_gpueq(owner=container.owner)
-    chosen: list[Device] = []
-    for device in sorted(free, key=lambda row: (row.kind, row.index, row.mig_index or 0)):
-        clash = any(_exclude_each_other(device, other) for other in chosen)
-        if len(chosen) < count and not clash and device.gpueq <= left + 1e-9:
-            chosen.append(device)
-            left -= device.gpueq
+    chosen = _fill(sorted(free, key=lambda row: (row.kind, *_order(row))), count, left + ROUNDING)
     if len(chosen) < count:
-        what = "device is" if len(free) == 1 else "devices are"
+        smallest = sorted(free, key=lambda row: row.gpueq)
+        most = [n for n in range(len(free) + 1) if _weigh(smallest[:n]) <= left + ROUNDING][-1]
+        what = "device" if most == 1 else "devices"
+        where = "" if most == len(free) else " within your limit"
         raise NoFreeDevice(
-            f"{len(free)} {what} free now, {count} asked for.",
+            f"{most} {what}{where} {'is' if most == 1 else 'are'} free now, {count} asked for.",
             hint="Ask for fewer, start without a GPU, or try again when one is free.",
-            free=len(free),
+            free=most,
             requested=count,
         )
     return chosen
+
+
+def _fill(devices: list[Device], count: int, left: float) -> list[Device]:
+    """Take each device in turn after which the rest still fits into what is left."""
+    chosen: list[Device] = []
+    for position, device in enumerate(devices):
+        missing = count - len(chosen) - 1
+        if missing < 0:
+            break
+        if any(_exclude_each_other(device, other) for other in chosen):
+            continue
+        rest = sorted(devices[position + 1 :], key=lambda row: row.gpueq)[:missing]
+        if len(rest) == missing and device.gpueq + _weigh(rest) <= left:
+            chosen.append(device)
+            left -= device.gpueq
+    return chosen
+
+
+def _weigh(devices: Sequence[Device]) -> float:
+    return sum(device.gpueq for device in devices)
+
+
+def _order(device: Device) -> tuple[int, int]:
+    return device.index, device.mig_index or 0
 
 
 def _exclude_each_other(one: Device, other: Device) -> bool:
@@ -195,20 +221,30 @@ def hold_devices(*, container: Container, now: dt.datetime | None = None) -> Non
 
 def release_expired_holds(*, now: dt.datetime | None = None) -> int:
     """Free the devices of stopped containers whose hold time has passed; return how many."""
-    expired = Assignment.objects.expired(now or timezone.now()).filter(
-        container__state=Container.State.STOPPED
-    )
-    containers = Container.objects.filter(pk__in=expired.values("container"))
-    return sum(
-        len(release_devices(container=container, reason="the hold time after the stop is over"))
-        for container in containers.select_related("owner")
-    )
+    moment = now or timezone.now()
+    expired = Assignment.objects.expired(moment).filter(container__state__in=IDLE_STATES)
+    found = set(expired.values_list("container", flat=True))
+    return sum(len(release_expired_hold(container_id=one, now=moment)) for one in found)
+
+
+def release_expired_hold(*, container_id: uuid.UUID, now: dt.datetime) -> list[str]:
+    """Free the devices of one container unless a start has come meanwhile; return UUIDs."""
+    with transaction.atomic():
+        rows = Container.objects.select_for_update(of=("self",)).select_related("owner")
+        container = rows.filter(pk=container_id, state__in=IDLE_STATES).first()
+        if container is None:
+            return []
+        if not Assignment.objects.expired(now).filter(container=container).exists():
+            return []
+        return release_devices(
+            container=container, reason="the hold time after the stop is over"
+        )
 
 
 def held_devices(*, container: Container) -> list[Device]:
     """Return the devices a container holds, in numeric order."""
     rows = Assignment.objects.live().filter(container=container).select_related("device")
-    return sorted((row.device for row in rows), key=lambda d: (d.index, d.mig_index or 0))
+    return sorted((row.device for row in rows), key=_order)
 
 
 def find_double_holds() -> list[str]:
@@ -227,6 +263,7 @@ __all__ = [
     "held_devices",
     "hold_devices",
     "release_devices",
+    "release_expired_hold",
     "release_expired_holds",
     "reserve_devices",
     "used_gpueq",

@@ -117,6 +117,8 @@ def discard_leftovers(container: Container, engine: ContainerEngine) -> None:
     """Remove what the portal made around a container that is gone already."""
     if container.origin != Container.Origin.PORTAL:
         return
-    engine.untag_image(run_reference(container.image_reference, container.engine_name))
+    twin = Container.objects.counted().filter(engine_name=container.engine_name)
+    if not twin.exclude(pk=container.pk).exists():  # a later container's tag has the same name
+        engine.untag_image(run_reference(container.image_reference, container.engine_name))
     folders.remove_home(container=container)
     remove_network_if_unused(container=container, engine=engine)

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from catalog.services.hosts import record_host_facts
@@ -144,6 +145,9 @@ def _mark_vanished(device: Device, actor: Person | None) -> None:
 
 def _note_inventory(inventory: Inventory) -> None:
     machine = Machine.current()
+    if machine.gpu_source != inventory.source:
+        # What was learned with simulated devices says nothing about real ones.
+        Machine.objects.filter(pk=machine.pk).update(takes_devices=None)
     Machine.objects.filter(pk=machine.pk).update(
         gpu_source=inventory.source,
         gpu_message=inventory.message[:300],
@@ -156,7 +160,7 @@ def _note_inventory(inventory: Inventory) -> None:
 
 @transaction.atomic
 def drain_device(*, device: Device, reason: str, actor: Person | None) -> None:
-    """Stop offering a device; whoever holds it keeps it."""
+    """Stop offering a device, a card's instances with it; whoever holds one keeps it."""
     _set_drained(device, True, reason, actor)
 
 
@@ -167,7 +171,8 @@ def undrain_device(*, device: Device, actor: Person | None) -> None:
 
 
 def _set_drained(device: Device, drained: bool, reason: str, actor: Person | None) -> None:
-    Device.objects.filter(pk=device.pk).update(drained=drained, drain_reason=reason)
+    rows = Device.objects.filter(Q(pk=device.pk) | Q(parent=device))
+    rows.update(drained=drained, drain_reason=reason)
     record_event(
         verb="drain" if drained else "undrain",
         subject_kind="device",

@@ -72,6 +72,8 @@ def note_reachable() -> bool:
         reachable=True, unreachable_since=None, outage_until=now, error=""
     )
     if changed:
+        # An engine that was started anew may have learned to hand GPUs over.
+        Machine.objects.filter(pk=1).exclude(gpu_source="simulated").update(takes_devices=None)
         logger.info("engine reachable again")
         record_event(
             verb="reachable",

@@ -28,8 +28,16 @@ def ensure_network(*, container: Container, engine: ContainerEngine) -> None:
 
 
 def remove_network_if_unused(*, container: Container, engine: ContainerEngine) -> None:
-    """Remove the owner's network when no container in any state is on it."""
-    if container.owner is not None:
+    """Remove the owner's network when no container in any state is on it, or about to be.
+
+    Another launch or start may have found the network and not be on it yet.
+    """
+    if container.owner is None:
+        return
+    coming = Container.objects.filter(
+        owner=container.owner, state__in=(Container.State.LAUNCHING, Container.State.STARTING)
+    )
+    if not coming.exclude(pk=container.pk).exists():
         engine.remove_network_if_unused(network_name(container.owner))
 
 

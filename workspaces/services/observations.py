@@ -10,6 +10,7 @@ import datetime as dt
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from ds01portal.engine.base import ContainerDetails, Observed
@@ -19,6 +20,8 @@ from workspaces.services import assignments
 
 State = Container.State
 OUTAGE_MARGIN = dt.timedelta(seconds=90)
+STOPPED_OUTSIDE = "It was stopped outside of the portal."
+MAIN_PROCESS_ENDED = "Its main process ended"
 
 STATE_OF = {
     Observed.CREATED: State.CREATED,
@@ -93,8 +96,8 @@ def explain_stop(details: ContainerDetails) -> str:
     if details.oom_killed:
         return "It ran out of memory."
     if details.exit_code in (129, 137, 143):
-        return "It was stopped outside of the portal."
-    return f"Its main process ended (exit code {details.exit_code})."
+        return STOPPED_OUTSIDE
+    return f"{MAIN_PROCESS_ENDED} (exit code {details.exit_code})."
 
 
 def observe(*, container: Container, details: ContainerDetails, reason: str = "") -> bool:
@@ -135,17 +138,19 @@ def explain_outage_stops() -> int:
     """Give containers that stopped around the last outage that reason; return how many.
 
     While the engine shuts down, containers are seen stopping before it is seen to be away.
+    Only a guess is replaced: who was stopped by a person or for memory keeps that reason.
     """
     machine = Machine.current()
     if machine.outage_from is None:
         return 0
     reason = "Docker Engine was stopped or restarted, and its containers with it."
     until = (machine.outage_until or timezone.now()) + OUTAGE_MARGIN
+    guessed = Q(stop_reason=STOPPED_OUTSIDE) | Q(stop_reason__startswith=MAIN_PROCESS_ENDED)
     rows = Container.objects.filter(
+        guessed,
         state=State.STOPPED,
         stopped_at__gte=machine.outage_from - OUTAGE_MARGIN,
         stopped_at__lte=until,
-        stop_reason__startswith="It",
     ).select_related("owner")
     count = 0
     for container in rows:

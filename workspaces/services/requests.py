@@ -5,6 +5,7 @@ Not in charge of: whether it is granted (`preflight`), and of making anything.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,8 @@ from ds01portal.models import Person
 from ds01portal.services.quotas import EffectiveLimits
 from workspaces.models import Machine, SharedFolder
 
-NAME = re.compile(r"[a-zA-Z0-9_-]{1,60}")
+# Docker wants a letter or digit first.
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,59}")
 MINIMUM_MEMORY = 64 * 1024**2
 UNBOUND = -1
 
@@ -55,7 +57,8 @@ def check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise InvalidInput(
             f"“{name[:60]}” is not a container name." if name else "The container needs a name.",
-            hint="Use 1 to 60 letters, digits, hyphens and underscores, such as thesis-bert.",
+            hint="Use 1 to 60 letters, digits, hyphens and underscores, a letter or digit first, "
+            "such as thesis-bert.",
             field="name",
             value=name[:60],
         )
@@ -117,7 +120,8 @@ def choose_size(
     are. Raise QuotaExceeded for more than the limit, InvalidInput for nonsense.
     """
     notes: list[str] = []
-    cpus = _pick(request.cpus, limits, "cpus", float(machine.cpus), notes)
+    # Rounded before it is judged: zero cores would mean all of them to Docker.
+    cpus = round(_pick(request.cpus, limits, "cpus", float(machine.cpus), notes), 2)
     memory = int(_pick(request.memory, limits, "memory", float(machine.memory_bytes), notes))
     if cpus <= 0 or memory < MINIMUM_MEMORY:
         raise InvalidInput(
@@ -129,7 +133,7 @@ def choose_size(
     pids = _plain(limits, "pids", UNBOUND)
     swap = _plain(limits, "swap", UNBOUND)
     return {
-        "cpus": round(cpus, 2),
+        "cpus": cpus,
         "memory": memory,
         "swap": swap,
         "shm": max(min(shm, memory), 1024**2),
@@ -154,6 +158,12 @@ def _pick(
     if not isinstance(limit, Special):
         bound = float(limit)
     value = wanted if wanted is not None else min(bound, there or bound)
+    if not math.isfinite(value):
+        raise InvalidInput(
+            f"How much {'memory' if name == 'memory' else 'of the processor'} is not clear.",
+            hint="Ask for a number.",
+            field=name,
+        )
     if value > bound + 1e-9:
         raise QuotaExceeded(
             f"{format_limit(value, unit)} {label} asked for, "

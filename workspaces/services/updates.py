@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import Error, connections
+from django.db import Error, connection, connections
 from django.db.models import Max, Min, Q, QuerySet
 from django.utils import timezone
 
@@ -28,6 +28,7 @@ RETRY = 1.0  # seconds after a look that failed
 GAP_LIFETIME = 5.0  # seconds; transactions that announce something are shorter
 MAX_GAPS = 200
 MAX_REPLAY = 500  # more is not worth telling one by one
+PROBE = f"SELECT 1 FROM {Update._meta.db_table} WHERE id > %s LIMIT 1"  # noqa: S608
 FIELDS = ("id", "subject", "owner_id", "data")
 
 
@@ -114,6 +115,8 @@ class UpdateReader:
 
     def read(self) -> list[Tick]:
         """Return what came since the last look, in the order of ids."""
+        if not self._gaps and not self._has_news():
+            return []
         where = Q(id__gt=self.last)
         if self._gaps:
             where |= Q(id__in=list(self._gaps))
@@ -130,6 +133,12 @@ class UpdateReader:
             Tick(id=pk, subject=subject, owner_id=owner, data=data, cursor=min(pk, cursor))
             for pk, subject, owner, data in rows
         ]
+
+    def _has_news(self) -> bool:
+        """Ask by hand: composing a query takes ten times as long as answering this one."""
+        with connection.cursor() as cursor:
+            cursor.execute(PROBE, [self.last])
+            return cursor.fetchone() is not None
 
     def _note_gaps(self, first: int, ids: list[int]) -> None:
         highest, until = max(ids), self._now() + GAP_LIFETIME

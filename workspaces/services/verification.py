@@ -39,7 +39,7 @@ def verify_container(
         wrong.append("workspace")
     if wrong:
         raise EngineError(
-            "The container is not what was asked for, so it was removed again.",
+            "The container is not what was asked for, so it may not run.",
             hint="Tell an admin.",
             cause=f"differs: {', '.join(wrong)}",
             differs=wrong,

@@ -25,7 +25,7 @@ from catalog.models import Image  # noqa: E402
 from ds01portal.engine import set_engine  # noqa: E402
 from ds01portal.engine.fake import FakeEngine  # noqa: E402
 from ds01portal.exceptions import EngineError, RefusedError  # noqa: E402
-from ds01portal.models import Event, Operation, Person  # noqa: E402
+from ds01portal.models import Event, Operation, Person, Quota  # noqa: E402
 from ds01portal.models.operation import OperationQuerySet  # noqa: E402
 from ds01portal.services import operations  # noqa: E402
 from workspaces.models import Assignment, Container, Device  # noqa: E402
@@ -47,6 +47,8 @@ def prepare(people: int) -> dict[str, object]:
         kind="local", framework="Python", version="3", reference=IMAGE, engine_image_id="sha256:1"
     )
     group = Group.objects.get(name="researcher")
+    # No hold after a stop: devices change hands at every stop and start.
+    Quota.objects.filter(group=group).update(gpu_hold=0)
     for number in range(people):
         uid = 300_000 + number
         person = Person.objects.create(
@@ -82,13 +84,15 @@ def _step(
 ) -> None:
     mine = list(Container.objects.live().filter(owner=me))
     verb = dice.choices(
-        ["launch", "stop", "start", "remove", "crash", "fail", "restart"], [6, 3, 3, 4, 3, 2, 1]
+        ["launch", "stop", "start", "remove", "crash", "fail", "restart"], [6, 3, 3, 7, 4, 2, 1]
     )[0]
     try:
         if verb == "launch" or not mine:
             _ask(me, dice, step)
+            counts["launched"] += 1
         elif verb in ("crash", "fail"):
             _ask(me, dice, step)
+            counts["launched"] += 1
             if verb == "fail":
                 engine.fail_next(
                     dice.choice(["start_container", "create_container", "tag_image"]),

@@ -482,9 +482,8 @@ def test_the_front_page_says_when_all_is_fine(ada, portal):
 
 
 def test_the_front_page_shows_trouble_first_and_leads_to_it(ada, portal, alice, ask, settings):
-    settings.DS01_DISK_FLOOR = 10**18
-    settings.DS01_GPUS = "simulated:3xA100-40GB"
     stuck = ask(alice, "stuck")
+    settings.DS01_DISK_FLOOR = 10**18
     Operation.objects.update(created_at=timezone.now() - dt.timedelta(minutes=6))
     Device.objects.filter(index=0).update(usable=False, unusable_reason="fell off the bus")
     Device.objects.filter(index=1).update(present=False)

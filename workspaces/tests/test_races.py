@@ -67,10 +67,10 @@ def test_eight_processes_never_hold_a_device_twice_and_leak_none(environment, ca
         "operations": 0,
         "containers": 0,
     }
-    assert counts["launch"] > 200
+    assert counts["launched"] > 200
     assert counts["crashes"] > 50
     assert counts["refused no-free-device"] > 50
-    assert left["assignments"] > 200
+    assert left["assignments"] > 150
 
 
 def test_every_operation_is_claimed_once(environment):

@@ -305,7 +305,10 @@ def gpu(slot: str) -> str:
         ({"devices": ("1", "3")}, ["1", "3"]),
         ({"devices": ("4:1",)}, ["4.1"]),
         ({"environment": {"NVIDIA_VISIBLE_DEVICES": "0,2"}}, ["0", "2"]),
-        ({"environment": {"NVIDIA_VISIBLE_DEVICES": " 0 , 4:0"}, "runtime": "nvidia"}, ["0", "4.0"]),
+        (
+            {"environment": {"NVIDIA_VISIBLE_DEVICES": " 0 , 4:0"}, "runtime": "nvidia"},
+            ["0", "4.0"],
+        ),
         (
             {"environment": {"NVIDIA_VISIBLE_DEVICES": "all"}, "runtime": "nvidia"},
             ["0", "1", "2", "3", "4", "4.0", "4.1"],
@@ -458,9 +461,7 @@ def test_a_container_is_inspected_once_and_written_once(portal: FakeEngine, alic
     assert Event.objects.count() == events
 
 
-def test_adopting_sends_the_engine_nothing_but_questions(
-    portal: FakeEngine, alice: Person
-) -> None:
+def test_adopting_sends_the_engine_nothing_but_questions(portal: FakeEngine, alice: Person) -> None:
     portal.spawn_foreign("a._.200001", labels=mlc_labels("alice", "a"), all_devices=True)
     portal.calls.clear()
     reconcile_containers()

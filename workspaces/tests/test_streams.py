@@ -8,6 +8,7 @@ import datetime as dt
 import http.client
 import json
 import os
+import random
 import statistics
 import time
 from collections.abc import Iterator
@@ -144,6 +145,7 @@ def test_the_median_from_commit_to_page_is_below_40_ms(portal, people):
     page = Page(portal, session)
     delays = []
     for number in range(40):
+        time.sleep(random.uniform(0, 0.05))  # else every write comes right after a look
         written = portal.call(announce_now, f"container:{number}", alice)
         page.next_event()
         delays.append((time.time() - written) * 1000)
@@ -261,7 +263,7 @@ def test_a_hundred_streams_share_one_poller(portal, people):
     print(f"100 streams: {extra} more threads, {connections} connections, {idle:.1f} % idle CPU")
     assert extra <= 4
     assert connections <= 4
-    assert idle < 15
+    assert idle < 10
 
 
 @pytest.mark.race

@@ -24,15 +24,15 @@ WORDS = {
         gettext_lazy("over all containers; a MIG slice counts in part"),
     ),
     "devices_per_container": (
-        gettext_lazy("Devices per container"),
+        gettext_lazy("Devices"),
         gettext_lazy("whole GPUs or MIG slices"),
     ),
     "containers": (gettext_lazy("Containers"), gettext_lazy("at a time, stopped ones too")),
-    "cpus": (gettext_lazy("CPU cores per container"), gettext_lazy("cores of one container")),
-    "memory": (gettext_lazy("Memory per container"), gettext_lazy("memory of one container")),
-    "swap": (gettext_lazy("Swap per container"), gettext_lazy("in addition to memory")),
-    "shm": (gettext_lazy("Shared memory per container"), gettext_lazy("the size of /dev/shm")),
-    "pids": (gettext_lazy("Processes per container"), gettext_lazy("processes and threads")),
+    "cpus": (gettext_lazy("CPU cores"), ""),
+    "memory": (gettext_lazy("Memory"), ""),
+    "swap": (gettext_lazy("Swap"), gettext_lazy("in addition to memory")),
+    "shm": (gettext_lazy("Shared memory"), gettext_lazy("the size of /dev/shm")),
+    "pids": (gettext_lazy("Processes"), gettext_lazy("with their threads")),
     "total_cpus": (gettext_lazy("CPU cores in all"), gettext_lazy("over all running containers")),
     "total_memory": (gettext_lazy("Memory in all"), gettext_lazy("over all running containers")),
     "max_runtime": (gettext_lazy("Longest run"), gettext_lazy("from launch until the stop")),
@@ -136,7 +136,23 @@ def limit_words(limit: EffectiveLimit) -> str:
         return _("nothing, as no limit is set")
     if limit.value == 0:
         return _("none")
+    if limit.spec.unit is Unit.SECONDS:
+        return duration_words(int(limit.value))
     return format_limit(limit.value, limit.spec.unit)
+
+
+def duration_words(seconds: int) -> str:
+    """Return 86400 as "24 h", 5400 as "1 h 30 min", 604800 as "7 d"."""
+    days, rest = divmod(seconds, 86_400) if seconds > 2 * 86_400 else (0, seconds)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    parts = (
+        (days, _("%(count)d d")),
+        (hours, _("%(count)d h")),
+        (minutes, _("%(count)d min")),
+        (rest, _("%(count)d s")),
+    )
+    return " ".join(pattern % {"count": count} for count, pattern in parts if count)
 
 
 def source_words(limit: EffectiveLimit) -> str:

@@ -6,8 +6,11 @@ Strangers get 404 on each of them. Not in charge of: verbs (containers), log and
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
+from csp.constants import NONCE
+from csp.decorators import csp_update
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -16,8 +19,13 @@ from django.views.decorators.http import require_safe
 
 from workspaces.models import Container
 from workspaces.views.cards import Card, load_cards
-from workspaces.views.common import members_only, signed_in
+from workspaces.views.common import View, members_only, signed_in
 from workspaces.views.story import tell_story
+
+# xterm.js adds style elements, which carry the nonce; no other page needs one.
+with_style_nonce = cast(
+    Callable[[View[[uuid.UUID]]], View[[uuid.UUID]]], csp_update({"style-src": [NONCE]})
+)
 
 
 def find_card(request: HttpRequest, pk: uuid.UUID) -> Card:
@@ -67,6 +75,7 @@ def container_detail(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 @require_safe
 @members_only
+@with_style_nonce
 def container_terminal(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Show terminals in the container, or why there are none now."""
     card = find_card(request, pk)

@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from catalog.browsing import ImageFilter, arrange_images, local_images
+from catalog.browsing import ImageFilter, local_images
 from catalog.models import Image
 from catalog.services.hosts import read_host_architecture
 from catalog.services.lookups import lookup_image
@@ -27,6 +27,7 @@ from workspaces.services.requests import LaunchRequest
 from workspaces.views.bars import Usage, load_usage
 from workspaces.views.common import contact, members_only, signed_in
 from workspaces.views.first import default_device_count, default_image
+from workspaces.views.shelves import make_shelves
 from workspaces.views.sizes import offer_presets, offer_tiles, size_hint
 from workspaces.views.tiles import Board, load_board
 
@@ -130,17 +131,20 @@ def _show_form(
     chosen = str(form["image"].value() or "")
     picked = form.picked_devices if form.is_bound else form.initial["picked"]
     host = read_host_architecture()
+    hint = size_hint(usage, machine)
+    form.fields["cpus"].widget.attrs["placeholder"] = hint.default_cpus
+    form.fields["memory"].widget.attrs["placeholder"] = hint.default_memory.removesuffix(" GB")
     context: dict[str, Any] = {
         "form": form,
         "chosen": chosen,
         "chosen_label": form.images.get(chosen, ""),
-        "shelves": arrange_images(images, host=host, wanted=ImageFilter()),
+        "shelves": make_shelves(images, host, chosen),
         "local": local_images(images, host=host, wanted=ImageFilter()),
         "host": host,
         "tiles": offer_tiles(board, usage, picked),
         "presets": offer_presets(board, usage, len(picked)),
         "most": most_devices(usage),
-        "size_hint": size_hint(usage, machine),
+        "size_hint": hint,
         "answer": launch_answer(usage, board),
         "contact": contact(),
         "has_folders": bool(form.folders),

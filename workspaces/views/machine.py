@@ -79,7 +79,7 @@ def host_bars(machine: Machine, host: HostUsage) -> list[LimitBar]:
     load = None if host.load is None else round(host.load, 1)
     cores = _("%(cores)d cores") % {"cores": cpus}
     if load is not None and cpus:
-        cores = _("%(load)s of %(cores)d cores busy") % {"load": load, "cores": cpus}
+        cores = _("load %(load)s on %(cores)d cores") % {"load": load, "cores": cpus}
     rows.append((_("CPU"), cores, load, cpus))
     rows.append((_("Memory"), _of(host.memory_used, memory), host.memory_used, memory))
     used = None
@@ -118,7 +118,7 @@ def limits_context(person: Person) -> dict[str, Any]:
     return {
         "counted": rows(COUNTED),
         "tables": [
-            {"title": _("For each container"), "rows": rows(PER_CONTAINER)},
+            {"title": _("Each container"), "rows": rows(PER_CONTAINER)},
             {"title": _("Times"), "rows": rows(TIMES)},
             {"title": _("Storage"), "rows": rows(others)},
         ],

@@ -45,6 +45,8 @@ def offer_tiles(board: Board, usage: Usage, picked: set[str]) -> list[Tile]:
         unit.reason = unit.reason or reason
         unit.detail = ""
         if unit.disabled:
+            # On this page a device of one's own is as little to be had as any other taken one.
+            unit.state = "taken" if unit.state == "mine" else unit.state
             unit.selected = False
     return board.tiles
 
@@ -84,15 +86,19 @@ def _refuse_count(count: int, board: Board, usage: Usage) -> str:
     if count > usage.left("devices_per_container"):
         allowed = int(usage.left("devices_per_container"))
         return _("your limit is %(count)d for each container") % {"count": allowed}
-    free = sorted(unit.device.gpueq for unit in board.units if unit.state == "free")
+    free = [unit.device.gpueq for unit in board.units if unit.state == "free"]
     if len(free) < count:
         return ngettext("only %(count)d is free", "only %(count)d are free", len(free)) % {
             "count": len(free)
         }
     left = usage.left("gpueq")
-    if sum(free[:count]) > left + ENOUGH:
-        return _("your limit is %(left)s more") % {"left": _plain(left)}
-    return ""
+    # The button takes the first that can be picked, as they stand.
+    pickable = [weight for weight in free if weight <= left + ENOUGH]
+    if len(pickable) >= count and sum(pickable[:count]) <= left + ENOUGH:
+        return ""
+    if sum(sorted(free)[:count]) <= left + ENOUGH:
+        return _("your limit is %(left)s more; pick slices that fit below") % {"left": _plain(left)}
+    return _("your limit is %(left)s more") % {"left": _plain(left)}
 
 
 def size_hint(usage: Usage, machine: Machine) -> SizeHint:

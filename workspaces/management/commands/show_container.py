@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.utils import timezone
 
 from ds01portal.management.base import PortalCommand, find_user
 from ds01portal.models import Event
@@ -55,4 +56,5 @@ class Command(PortalCommand):
             self.say(f"  note           {note}")
         for event in history:
             who = event.actor.username if event.actor else "portal"
-            self.say(f"  {event.created_at:%Y-%m-%d %H:%M:%S}  {event.verb} ({who}) {event.reason}")
+            when = timezone.localtime(event.created_at)
+            self.say(f"  {when:%Y-%m-%d %H:%M:%S}  {event.verb} ({who}) {event.reason}".rstrip())

@@ -1,0 +1,92 @@
+"""Part c: how long pages take on a large database, and how many queries each makes."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from bench import hands, seeding
+from bench.client import Browser
+from bench.report import Figure, at_most, median, percentile
+from bench.site import DATABASES, Site, new_site
+
+PASSWORD = secrets.token_urlsafe(12)
+VIEWER, ADMIN = "viewer", "chief"
+ADMIN_LIST = "container admin list"
+PAGES = {"dashboard": "/", "catalogue": "/images/", "machine": "/machine/"}
+ADMIN_PAGES = {ADMIN_LIST: "/admin/workspaces/container/"}
+FURTHER = {"launch form": "/launch/", "limits": "/limits/"}
+FURTHER_ADMIN = {"event admin list": "/admin/ds01portal/event/"}
+SMALL = {"people": 50, "containers": 200, "events": 2_000, "own": 3}
+LARGE = {"people": 500, "containers": 2_000, "events": 200_000, "own": 20}
+
+
+def measure_pages(folder: Path, quick: bool) -> list[Figure]:
+    """Return the figures of both databases."""
+    figures = []
+    for database in DATABASES:
+        with new_site(folder, database) as site:
+            figures += _pages_on(site, database, 20 if quick else 80)
+    return figures
+
+
+def _pages_on(site: Site, database: str, count: int) -> list[Figure]:
+    site.call(hands.prepare_machine)
+    site.call(hands.make_people, [VIEWER], PASSWORD)
+    site.call(hands.make_people, [ADMIN], PASSWORD, "admin")
+    paths = {**PAGES, **ADMIN_PAGES, **FURTHER, **FURTHER_ADMIN}
+    people = {name: ADMIN if path.startswith("/admin/") else VIEWER for name, path in paths.items()}
+    queries = {}
+    for size, totals in (("small", SMALL), ("large", LARGE)):
+        site.call(seeding.seed, **totals, viewer=VIEWER, whole_catalogue=size == "large")
+        own = {"container page": site.call(seeding.address_of_own, VIEWER)}
+        queries[size] = site.call(
+            seeding.count_queries, {**paths, **own}, {**people, "container page": VIEWER}
+        )
+    site.start(worker=False)
+    viewer = Browser(site.port).sign_in(VIEWER, PASSWORD)
+    admin = Browser(site.port).sign_in(ADMIN, PASSWORD)
+    peer = median(_time(viewer, "/healthz", count))
+    figures = []
+    for name, path in {**paths, **own}.items():
+        times = _time(admin if people.get(name) == ADMIN else viewer, path, count)
+        counts = queries["small"][name], queries["large"][name]
+        figures += _figures_of(name, database, times, peer, *counts)
+    return figures
+
+
+def _time(browser: Browser, path: str, count: int) -> list[float]:
+    """Return the milliseconds of `count` requests after a few that warm up."""
+    for _ in range(5):
+        browser.get(path)
+    return [browser.get(path).seconds * 1000 for _ in range(count)]
+
+
+def _figures_of(
+    name: str, database: str, times: list[float], peer: float, small: int, large: int
+) -> list[Figure]:
+    p95 = percentile(times, 0.95)
+    asked = name in PAGES or name in ADMIN_PAGES
+    return [
+        Figure(
+            part="c",
+            name=f"{name}, p95 ({database})",
+            value=p95,
+            unit="ms",
+            raw=peer,
+            raw_name="/healthz p50",
+            samples=times,
+            note=f"p50 {median(times):.1f} ms, {len(times)} requests.",
+            **(at_most(p95, 100, "ms") if asked else {}),
+        ),
+        Figure(
+            part="c",
+            name=f"{name}, queries ({database})",
+            value=large,
+            unit="",
+            raw=small,
+            raw_name="on a tenth",
+            target="constant" if asked else "",
+            met=large == small if asked else None,
+        ),
+    ]

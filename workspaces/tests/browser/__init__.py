@@ -1,0 +1,1 @@
+"""The portal in a real browser: pages, live updates, terminal, keyboard, accessibility."""

@@ -1,0 +1,150 @@
+"""People and containers that the browser tests look at, made in a process of the portal's own.
+
+Each function is called through `Portal.call`. Not in charge of: what a browser does itself.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+PASSWORD = "correct horse battery"
+IMAGE = "ds01/demo-python:1"
+
+
+def make_people(groups: dict[str, str]) -> None:
+    """Make people with a password, and the machine with its GPUs and images."""
+    from django.core.management import call_command
+
+    from catalog.services.images import allow_local_image
+    from ds01portal.services.people import create_person
+    from workspaces.services import devices, machine
+
+    for username, group in groups.items():
+        create_person(username=username, group=group, password=PASSWORD, actor=None)
+    call_command("sync_catalog", verbosity=0)
+    devices.sync_devices()
+    machine.refresh_machine()
+    machine.note_worker()
+    allow_local_image(reference=IMAGE, framework="Python", version="3", actor=None)
+
+
+def ask_for(username: str, name: str, devices: int = 0, **wishes: Any) -> str:
+    """Ask for a container; return its id."""
+    from ds01portal.models import Person
+    from workspaces.services import containers, requests
+
+    me = Person.objects.get(username=username)
+    request = requests.LaunchRequest(
+        owner=me,
+        name=name,
+        devices=devices,
+        **requests.choose_image(person=me, reference=IMAGE),
+        **wishes,
+    )
+    return str(containers.launch_container(request=request, actor=me).pk)
+
+
+def ask_verb(pk: str, verb: str) -> None:
+    """Ask for a verb as the owner does."""
+    from workspaces.models import Container
+    from workspaces.services import containers
+
+    container = Container.objects.get(pk=pk)
+    containers.VERBS[verb](container=container, actor=container.owner)
+
+
+def spoil_image(pk: str) -> None:
+    """Let a launch that has not begun fail: its image cannot be had from anywhere."""
+    from workspaces.models import Container
+
+    changed = Container.objects.filter(pk=pk, state="launching").update(
+        image_reference="127.0.0.1:9/none:1"
+    )
+    assert changed == 1
+
+
+def state_of(pk: str) -> str:
+    """Return a container's state."""
+    from workspaces.models import Container
+
+    return str(Container.objects.values_list("state", flat=True).get(pk=pk))
+
+
+def ids_of(username: str, name: str = "") -> list[str]:
+    """Return the ids of a person's live containers."""
+    from workspaces.models import Container
+
+    rows = Container.objects.live().filter(owner__username=username)
+    rows = rows.filter(name=name) if name else rows
+    return [str(pk) for pk in rows.values_list("pk", flat=True)]
+
+
+def identity_of(username: str) -> tuple[int, str]:
+    """Return uid and Linux name."""
+    from ds01portal.models import Person
+
+    person = Person.objects.get(username=username)
+    assert person.uid is not None
+    return person.uid, person.login
+
+
+def make_rows(username: str, count: int, name: str) -> list[str]:
+    """Make rows of stopped containers that exist nowhere else; names are filled up to 60 signs."""
+    from django.utils import timezone
+
+    from ds01portal.models import Person
+    from workspaces.models import Container
+
+    owner, now = Person.objects.get(username=username), timezone.now()
+    rows = [
+        Container(
+            owner=owner,
+            name=f"{name}-{number:03}".ljust(60, "x"),
+            engine_name=f"{name}-{number:03}".ljust(60, "x") + f"._.{owner.uid}",
+            state="stopped",
+            image_reference=IMAGE,
+            framework="Python",
+            version="3",
+            spec={"cpus": 4, "memory": 8 * 1024**3},
+            stopped_at=now - dt.timedelta(hours=number),
+            stop_reason="It was stopped by its owner.",
+        )
+        for number in range(count)
+    ]
+    return [str(row.pk) for row in Container.objects.bulk_create(rows)]
+
+
+def first_ids() -> dict[str, int]:
+    """Return ids of rows whose pages are looked at."""
+    from catalog.models import Image
+    from ds01portal.models import Person, Quota
+    from workspaces.models import Device
+
+    return {
+        "image": Image.objects.catalogue().order_by("pk")[0].pk,
+        "local": Image.objects.get(reference=IMAGE).pk,
+        "quota": Quota.objects.order_by("pk")[0].pk,
+        "person": Person.objects.get(username="alice").pk,
+        "device": Device.objects.order_by("pk")[0].pk,
+    }
+
+
+def remove_everything() -> list[str]:
+    """Remove what the tests made on the engine; return the names of what would not go."""
+    from ds01portal.engine import get_engine
+    from ds01portal.exceptions import EngineError
+    from workspaces.models import Container
+
+    engine, left = get_engine(), []
+    ours = set(Container.objects.values_list("engine_name", flat=True))
+    for summary in engine.list_containers():
+        if summary.name in ours:
+            try:
+                engine.remove_container(summary.id, force=True)
+                engine.untag_image(summary.image)
+            except EngineError as error:
+                left.append(f"{summary.name}: {error}")
+    for name in engine.list_networks(label="aime.mlc.DS01_NETWORK"):
+        engine.remove_network_if_unused(name)
+    return left

@@ -1,0 +1,227 @@
+"""Every page: no axe violation, no overflow, no complaint; in light and dark, wide and narrow.
+
+The pictures of each are kept; `DS01_DOCS_IMAGES=1` renews those of the documentation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from workspaces.tests.browser import data, pages
+from workspaces.tests.browser.conftest import Visit
+from workspaces.tests.browser.site import Site
+from workspaces.tests.browser.watch import Watch
+from workspaces.tests.servers import ROOT
+
+pytestmark = pytest.mark.browser
+
+WIDTHS = (1280, 380)
+SCHEMES = ("light", "dark")
+AXE = Axe()
+OPTIONS: dict[str, Any] = {"resultTypes": ["violations"]}
+# name in docs/images → (page as named below, width, scheme)
+DOCS = {
+    "student-containers": ("containers", "light"),
+    "student-containers-dark": ("containers", "dark"),
+    "student-launch": ("launch", "light"),
+    "student-container": ("overview", "light"),
+    "student-terminal": ("terminal", "light"),
+    "student-terminal-dark": ("terminal", "dark"),
+    "student-machine": ("machine", "light"),
+    "student-limits": ("limits", "light"),
+    "student-images": ("images", "light"),
+    "admin-front": ("admin-front", "light"),
+    "admin-containers": ("admin-containers", "light"),
+    "admin-quota": ("admin-quota-preview", "light"),
+    "admin-front-dark": ("admin-front", "dark"),
+}
+DOCS_LIMIT = 150 * 1024
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One page: who looks, where, and what must be there before it is judged."""
+
+    who: str
+    path: str
+    ready: str  # CSS selector
+    status: int = 200
+
+
+@pytest.fixture(scope="module")
+def cast(site: Site) -> Iterator[dict[str, str]]:
+    """Containers of alice in all states that last, and one of bob's; ids by name."""
+    ids = {"thesis-bert": site.call(data.ask_for, "alice", "thesis-bert", 2)}
+    site.await_state(ids["thesis-bert"], "running")
+    ids["sweep-lr"] = site.call(data.ask_for, "alice", "sweep-lr")
+    site.await_state(ids["sweep-lr"], "running")
+    site.call(data.ask_verb, ids["sweep-lr"], "stop")
+    site.await_state(ids["sweep-lr"], "stopped")
+    ids["bobs"] = site.call(data.ask_for, "bob", "vision-course", 1)
+    site.await_state(ids["bobs"], "running")
+    with site.paused_worker():
+        ids["broken"] = site.call(data.ask_for, "alice", "big-model")
+        site.call(data.spoil_image, ids["broken"])
+    site.await_state(ids["broken"], "failed")
+    ids |= {key: str(pk) for key, pk in site.call(data.first_ids).items()}
+    yield ids
+    for name in ("thesis-bert", "sweep-lr", "broken", "bobs"):
+        site.call(data.ask_verb, ids[name], "remove")
+
+
+def all_pages(ids: dict[str, str]) -> dict[str, Shown]:
+    """Return every page by its name."""
+    running, stopped = f"/containers/{ids['thesis-bert']}", f"/containers/{ids['sweep-lr']}"
+    admin = "/admin"
+    return {
+        "sign-in": Shown("", "/account/login/", "text=Sign in"),
+        "password-reset": Shown("", "/account/password/reset/", "main form"),
+        "containers-empty": Shown("nora", "/", ".empty-steps"),
+        "containers": Shown("alice", "/", "[id^=bars-] progress"),
+        "launch": Shown("alice", "/launch/", "[data-preflight] .checks"),
+        "overview": Shown("alice", f"{running}/", ".charts .chart, .charts canvas"),
+        "overview-stopped": Shown("alice", f"{stopped}/", ".story li"),
+        "overview-failed": Shown("alice", f"/containers/{ids['broken']}/", ".error-box"),
+        "terminal": Shown("alice", f"{running}/terminal/", ".xterm-rows"),
+        "terminal-stopped": Shown("alice", f"{stopped}/terminal/", ".empty"),
+        "logs": Shown("alice", f"{running}/logs/", "#log"),
+        "connect": Shown("alice", f"{running}/connect/", "#ssh-config"),
+        "settings": Shown("alice", f"{running}/settings/", "#remove-title"),
+        "images": Shown("alice", "/images/", "#image-shelves article"),
+        "image": Shown("alice", f"/images/{ids['image']}/", "#facts-title"),
+        "image-local": Shown("alice", f"/images/{ids['local']}/", "#facts-title"),
+        "machine": Shown("alice", "/machine/", ".device"),
+        "machine-admin": Shown("ada", "/machine/", ".device"),
+        "limits": Shown("alice", "/limits/", ".table"),
+        "password": Shown("alice", "/account/password/change/", "main form"),
+        "not-found": Shown("alice", "/nowhere/", "text=There is nothing here", 404),
+        "admin-front": Shown("ada", f"{admin}/", "#trouble-heading"),
+        "admin-containers": Shown("ada", f"{admin}/workspaces/container/", "#result_list"),
+        "admin-container": Shown(
+            "ada", f"{admin}/workspaces/container/{ids['thesis-bert']}/change/", "#content-main"
+        ),
+        "admin-devices": Shown("ada", f"{admin}/workspaces/device/", "#result_list"),
+        "admin-quotas": Shown("ada", f"{admin}/ds01portal/quota/", "#result_list"),
+        "admin-quota-add": Shown("ada", f"{admin}/ds01portal/quota/add/", "#quota_form"),
+        "admin-quota": Shown(
+            "ada", f"{admin}/ds01portal/quota/{ids['quota']}/change/", "#quota_form"
+        ),
+        "admin-images": Shown("ada", f"{admin}/catalog/image/", "#result_list"),
+        "admin-people": Shown("ada", f"{admin}/ds01portal/person/", "#result_list"),
+        "admin-person": Shown(
+            "ada", f"{admin}/ds01portal/person/{ids['person']}/change/", "#person_form"
+        ),
+        "admin-events": Shown("ada", f"{admin}/ds01portal/event/", "#result_list"),
+    }
+
+
+NAMES = tuple(
+    all_pages(
+        dict.fromkeys(("thesis-bert", "sweep-lr", "broken", "image", "local", "quota", "person"), "")
+    )
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page_has_no_violation_and_fits(
+    name: str, cast: dict[str, str], visit: Visit, watch: Watch, artifacts: Path
+) -> None:
+    shown = all_pages(cast)[name]
+    page = visit(shown.who).new_page()
+    answer = page.goto(shown.path)
+    assert answer is not None and answer.status == shown.status
+    page.locator(shown.ready).first.wait_for()
+    if name == "terminal":
+        fill_terminal(page)
+
+    problems = judge_page(page, name, artifacts)
+
+    if shown.status != 200:
+        # The browser itself notes the page's own status.
+        watch.complaints[:] = [line for line in watch.complaints if str(shown.status) not in line]
+    assert not problems, "\n".join(problems)
+
+
+def test_page_under_way_and_dialogs_have_no_violation(
+    site: Site, cast: dict[str, str], visit: Visit, artifacts: Path
+) -> None:
+    page = visit("bob").new_page()
+    problems = []
+    with site.paused_worker():
+        pk = site.call(data.ask_for, "bob", "on-its-way")
+        page.goto("/")
+        problems += judge_page(page, "containers-launching", artifacts)
+        page.goto(f"/containers/{pk}/")
+        page.locator(".phase-now").wait_for()
+        problems += judge_page(page, "overview-launching", artifacts)
+    pages.expect_state(page, "Running")
+    page.get_by_role("button", name="More – on-its-way").click()
+    page.locator("#c-head .dropdown-menu").get_by_role("button", name="Remove").click()
+    problems += judge_page(page, "dialog-remove", artifacts)
+    page.locator("dialog[open]").get_by_role("button", name="Remove", exact=True).click()
+    expect(page.locator("#messages")).to_contain_text("on-its-way is being removed")
+    assert not problems, "\n".join(problems)
+
+
+def test_quota_preview_has_no_violation(visit: Visit, cast: dict[str, str], artifacts: Path) -> None:
+    page = visit("ada").new_page()
+    page.goto(f"/admin/ds01portal/quota/{cast['quota']}/change/")
+    page.locator("#id_containers").fill("7")
+    page.locator("input[name=_save]").click()
+    page.get_by_text("This changes limits of").wait_for()
+    problems = judge_page(page, "admin-quota-preview", artifacts)
+    assert not problems, "\n".join(problems)
+
+
+def judge_page(page: Page, name: str, artifacts: Path) -> list[str]:
+    """Return what axe and the eye of a ruler find, in both schemes and widths; keep pictures."""
+    problems = []
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            problems += [f"{name} {width} {scheme}: {line}" for line in pages.overflow(page)]
+            problems += [f"{name} {width} {scheme}: {line}" for line in axe_findings(page)]
+            picture = artifacts / f"{name}-{width}-{scheme}.png"
+            page.screenshot(path=picture, full_page=True)
+            if width == WIDTHS[0]:
+                keep_for_docs(page, name, scheme)
+    return problems
+
+
+def axe_findings(page: Page) -> list[str]:
+    """Return every violation with the elements that have it."""
+    found = AXE.run(page, options=OPTIONS).response["violations"]
+    return [
+        f"{one['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
+        for one in found
+        for node in one["nodes"][:4]
+    ]
+
+
+def fill_terminal(page: Page) -> None:
+    """Let the terminal show something."""
+    shell = pages.Shell(page)
+    shell.await_ready()
+    shell.run("id; python3 -c 'import sys; print(sys.version)'; df -h /workspace", until="Mounted")
+
+
+def keep_for_docs(page: Page, name: str, scheme: str) -> None:
+    """Renew the documentation's picture of a page, the upper part of it, when asked to."""
+    if os.environ.get("DS01_DOCS_IMAGES") != "1":
+        return
+    for file, (wanted, wanted_scheme) in DOCS.items():
+        if (wanted, wanted_scheme) == (name, scheme):
+            picture = ROOT / "docs/images" / f"{file}.png"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            page.evaluate("() => window.scrollTo(0, 0)")
+            page.screenshot(path=picture)
+            assert picture.stat().st_size <= DOCS_LIMIT, f"{picture} is too big"
