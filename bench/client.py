@@ -157,6 +157,15 @@ class Stream:
             raise RuntimeError(f"{subject} is {found[-1]}, not {state}")
         return came
 
+    def phases(self, pk: str) -> dict[str, float]:
+        """Return when the stream first told each phase of what is done to a container."""
+        found: dict[str, float] = {}
+        with self._changed:
+            for came, event in self._events:
+                if event.get("subject") == f"container:{pk}" and event.get("phase"):
+                    found.setdefault(str(event["phase"]), came)
+        return found
+
     def close(self) -> None:
         """End it."""
         sock = self._connection.sock

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +58,21 @@ def open_site(site: Site, usernames: list[str]) -> list[Person]:
     return [sign_in(site, name, image) for name in usernames]
 
 
-def launch_and_wait(person: Person, name: str, gpus: int) -> tuple[str, float, float]:
-    """Launch; return the key, the seconds to `running` on the stream, and to the answer."""
+@dataclass(frozen=True)
+class Launched:
+    """A launch that came up: seconds from POST to `running`, and to each step before."""
+
+    pk: str
+    seconds: float
+    steps: dict[str, float]
+
+
+def launch_and_wait(person: Person, name: str, gpus: int) -> Launched:
+    """Launch and wait until the stream says `running`."""
     pk, sent, answered = person.launch(name, gpus)
-    return pk, person.stream.wait_for_state(pk, "running") - sent, answered
+    came = person.stream.wait_for_state(pk, "running")
+    phases = {phase: moment - sent for phase, moment in person.stream.phases(pk).items()}
+    return Launched(pk, came - sent, {"answered": answered, **phases})
 
 
 def measure_launches(folder: Path, quick: bool) -> list[Figure]:
@@ -77,27 +89,30 @@ def measure_launches(folder: Path, quick: bool) -> list[Figure]:
 
 def _single_launches(site: Site, database: str, count: int) -> list[Figure]:
     solo, settled = open_site(site, ["solo", "settled"])
-    template, _, _ = launch_and_wait(settled, "template", 1)
-    pk, _, _ = launch_and_wait(solo, "warm", 1)
-    solo.remove(pk)
-    site.call(hands.remember_specs, [template])
+    template = launch_and_wait(settled, "template", 1)
+    solo.remove(launch_and_wait(solo, "warm", 1).pk)
+    site.call(hands.remember_specs, [template.pk])
     raw: list[float] = []
     first: list[float] = []
     beside: list[float] = []
-    answers: list[float] = []
+    steps: defaultdict[str, list[float]] = defaultdict(list)
     site.call(hands.launch_raw, 999)  # a warm-up
     for number in range(count):
         with site.standing_still():
             raw.append(site.call(hands.launch_raw, number) * 1000)
         time.sleep(SETTLE)
         for person, times in ((settled, beside), (solo, first)):
-            pk, seconds, answered = launch_and_wait(person, f"run{number}", 1)
-            times.append(seconds * 1000)
-            answers.append(answered * 1000)
-            person.remove(pk)
+            person.stream.forget()
+            launched = launch_and_wait(person, f"run{number}", 1)
+            times.append(launched.seconds * 1000)
+            for name, seconds in launched.steps.items():
+                steps[name].append(seconds * 1000)
+            person.remove(launched.pk)
             time.sleep(SETTLE)
     peer = median(raw)
     common = {"part": "a", "unit": "ms", "raw": peer, "raw_name": "create+start"}
+    order = sorted(steps, key=lambda step: median(steps[step]))
+    path = ", ".join(f"{step} {median(steps[step]):.0f}" for step in order)
     figures = []
     for name, times in (("a further container", beside), ("a first one, network too", first)):
         over = median(times) - peer
@@ -106,8 +121,8 @@ def _single_launches(site: Site, database: str, count: int) -> list[Figure]:
                 name=f"launch, POST to running, {name} ({database}), median",
                 value=median(times),
                 samples=times,
-                note=f"p95 {percentile(times, 0.95):.0f} ms; {len(times)} launches with one GPU;"
-                f" the POST was answered after {median(answers):.0f} ms (median).",
+                note=f"p95 {percentile(times, 0.95):.0f} ms, {len(times)} launches with one GPU."
+                f" Steps of all, told after (ms, median): {path}.",
                 **common,
             )
         )
@@ -135,7 +150,7 @@ def measure_crowd(folder: Path, quick: bool) -> list[Figure]:
 def _crowd(site: Site, count: int, rounds: int) -> list[Figure]:
     usernames = [f"crowd{number}" for number in range(4)]
     people = open_site(site, usernames)
-    templates = [launch_and_wait(person, "template", 0)[0] for person in people]
+    templates = [launch_and_wait(person, "template", 0).pk for person in people]
     site.call(hands.remember_specs, templates)
     threads = site.call(hands.worker_threads)
     raw: list[float] = []

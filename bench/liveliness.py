@@ -54,7 +54,7 @@ def _is_about(subject: str, event: dict[str, Any]) -> bool:
 
 
 def _terminal(site: Site, person: Person) -> Figure:
-    pk, _, _ = launch_and_wait(person, "typing", 0)
+    pk = launch_and_wait(person, "typing", 0).pk
     time.sleep(1)
     raw = [seconds * 1000 for seconds in site.call(hands.type_raw, pk, KEYS)]
     with connect(

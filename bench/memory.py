@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def read_memory(pid: int) -> tuple[float, float]:
     return totals["Rss"] / 1e6, totals["Pss"] / 1e6
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process and all below it have used."""
+    ticks = 0
+    for one in tree(pid):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def measure_memory(folder: Path, quick: bool) -> list[Figure]:
     """Return the figures of both databases."""
     figures = []
@@ -47,7 +57,7 @@ def measure_memory(folder: Path, quick: bool) -> list[Figure]:
 
 def _memory_of(site: Site, database: str) -> list[Figure]:
     [person] = open_site(site, ["warm"])
-    pk, _, _ = launch_and_wait(person, "warm", 1)
+    pk = launch_and_wait(person, "warm", 1).pk
     for path in ("/", "/images/", "/machine/", "/launch/", "/limits/", f"/containers/{pk}/"):
         for _ in range(3):
             person.browser.get(path)

@@ -31,6 +31,7 @@ check types "$BIN/mypy" ds01portal catalog workspaces manage.py
 check imports "$BIN/lint-imports"
 check migrations "$BIN/python" manage.py makemigrations --check --dry-run
 check settings "$BIN/python" manage.py check --fail-level WARNING
+check source "$BIN/python" -m pytest -q ds01portal/tests/test_source.py
 
 [ ${#FAILED[@]} -eq 0 ] || die "failed: ${FAILED[*]}"
 say "all checks passed"

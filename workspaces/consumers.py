@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 FIRST_SIZE = 2.0  # seconds to wait for the size that comes right after the socket opens
 # Seconds between looks whether the person may still; also keeps proxies from cutting silence.
 CHECK_EVERY = 30.0
+STOP_PATIENCE = 1.0  # seconds from a killed shell to an engine that says the container stopped
+KILLED = 137  # 128 and SIGKILL
 
 SERVER_RESTARTS = 1012
 BAD_FRAME, SIGN_IN, REFUSED, UNKNOWN, NOT_RUNNING = 4400, 4401, 4403, 4404, 4409
@@ -189,7 +192,11 @@ class TerminalConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         while data := await read_output(session):
             await self.send(bytes_data=data)
         code = await await_exit_code(session)
-        reason = await in_thread(lambda: terminals.explain_end(container=container))
+        reason = await in_thread(partial(terminals.explain_end, container=container))
+        if not reason and code in (None, KILLED):
+            # A container's processes end before the engine says that it has stopped.
+            await asyncio.sleep(STOP_PATIENCE)
+            reason = await in_thread(partial(terminals.explain_end, container=container))
         return End(1000, {"type": "exit", "code": code, "reason": reason})
 
     async def _keep_checking(self, container: Container) -> End:

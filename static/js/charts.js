@@ -14,6 +14,7 @@
 
   const POLL_MS = 5000;
   const KEPT_POINTS = 720;
+  const LEAST_SECONDS = 60;
 
   const variable = (name) =>
     getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -40,7 +41,11 @@
       height,
       legend: { show: false },
       cursor: { y: false },
-      scales: { y: { range: (_, low, high) => [0, chart.max ?? Math.max(high ?? 1, 1)] } },
+      // A minute at least, or the first reading alone would stand in the middle of two days.
+      scales: {
+        x: { range: (_, low, high) => [Math.min(low, high - LEAST_SECONDS), high] },
+        y: { range: (_, low, high) => [0, chart.max ?? Math.max(high ?? 1, 1)] },
+      },
       axes: [
         axis({
           space: 70,

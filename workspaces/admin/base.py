@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
+from django.contrib.admin.utils import unquote
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 
 from ds01portal.admin import ReadOnlyAdmin, actor_of
 from ds01portal.exceptions import PortalError
 from ds01portal.models import Person
 
+NOTHING = "–"
 BACK = "_back"  # posted by an object's own page, so that its verbs lead back to it
 
 
@@ -25,6 +29,13 @@ class VerbAdmin(ReadOnlyAdmin):
     def has_manage_permission(self, request: HttpRequest) -> bool:
         """Say whether the verbs are for this person."""
         return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> HttpResponse:
+        """Go to the events: they tell what happened, whoever did it."""
+        events = reverse("admin:ds01portal_event_changelist")
+        return redirect(f"{events}?{urlencode({'q': unquote(object_id)})}")
 
     def for_each(
         self,

@@ -5,7 +5,6 @@ Not in charge of: what a verb does and when it is refused; the services say.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,13 +13,13 @@ from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
-from django.utils.html import format_html
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
 from ds01portal.limits import format_bytes
 from ds01portal.models import Person
-from workspaces.admin.base import VerbAdmin
+from workspaces.admin.base import NOTHING, VerbAdmin
 from workspaces.models import Assignment, Container
 from workspaces.services.containers import VERBS
 from workspaces.services.force import (
@@ -84,7 +83,7 @@ class ContainerAdmin(VerbAdmin):
     search_fields = ("name", "engine_name", "owner__username", "engine_id", "image_reference")
     actions = tuple(action for action, _label in BUTTONS.values())
     fieldsets = (
-        (None, {"fields": ("name", "owner", "status", "since", "why", "history")}),
+        (None, {"fields": ("name", "owner", "status", "since", "why")}),
         (_("What it is"), {"fields": ("image_name", "image_reference", "origin", "size")}),
         (_("GPUs"), {"fields": ("devices", "devices_requested", "simulated")}),
         (_("Folders"), {"fields": ("workspace_path", "data", "models_folder")}),
@@ -103,37 +102,33 @@ class ContainerAdmin(VerbAdmin):
     def status(self, container: Container) -> str:
         return container.get_state_display()
 
-    @admin.display(description=_("image"), ordering="image_reference")
+    @admin.display(description=_("framework"), ordering="framework")
     def image_name(self, container: Container) -> str:
         return container.image_label
 
-    @admin.display(description=_("GPUs"), empty_value="–")
-    def devices(self, container: Container) -> str | None:
+    @admin.display(description=_("GPUs"))
+    def devices(self, container: Container) -> str:
         held = [row.device for row in getattr(container, "live_assignments", ())]
         held.sort(key=lambda device: (device.index, device.mig_index or 0))
-        return ", ".join(device.label for device in held) or None
+        return ", ".join(device.label for device in held) or NOTHING
 
-    @admin.display(description=_("since"), empty_value="–")
-    def since(self, container: Container) -> dt.datetime | None:
+    @admin.display(description=_("since"))
+    def since(self, container: Container) -> str:
+        moment = container.removed_at or container.created_at
         if container.state in (State.RUNNING, State.PAUSED):
-            return container.started_at
-        if container.state == State.STOPPED:
-            return container.stopped_at
-        return container.removed_at or container.created_at
+            moment = container.started_at or moment
+        elif container.state == State.STOPPED:
+            moment = container.stopped_at or moment
+        return date_format(timezone.localtime(moment), "SHORT_DATETIME_FORMAT")
 
-    @admin.display(description=_("why"), empty_value="–")
-    def why(self, container: Container) -> str | None:
-        return container.error.get("message") or container.stop_reason or None
+    @admin.display(description=_("why"))
+    def why(self, container: Container) -> str:
+        return container.error.get("message") or container.stop_reason or NOTHING
 
     @admin.display(description=_("size"))
     def size(self, container: Container) -> str:
         cpus, memory = container.spec.get("cpus", 0), int(container.spec.get("memory", 0))
         return _("%(cpus)g cores, %(memory)s") % {"cpus": cpus, "memory": format_bytes(memory)}
-
-    @admin.display(description=_("history"))
-    def history(self, container: Container) -> str:
-        url = reverse("admin:ds01portal_event_changelist")
-        return format_html('<a href="{}?q={}">{}</a>', url, container.pk, _("What happened"))
 
     def change_view(
         self,
@@ -223,10 +218,10 @@ def offered_verbs(container: Container) -> list[str]:
 
 
 def offered_buttons(container: Container) -> list[dict[str, Any]]:
-    """Return action, label and weight of the buttons on the object's page."""
+    """Return action and label of the buttons on the object's page."""
     verbs = offered_verbs(container)
     return [
-        {"action": action, "label": label, "danger": verb in ("remove", "force")}
+        {"action": action, "label": label}
         for verb, (action, label) in BUTTONS.items()
         if verb in verbs
     ]

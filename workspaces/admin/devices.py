@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from ds01portal.admin import actor_of
 from ds01portal.exceptions import PortalError, RefusedError
 from ds01portal.models import Person
-from workspaces.admin.base import VerbAdmin
+from workspaces.admin.base import NOTHING, VerbAdmin
 from workspaces.models import Assignment, Device
 from workspaces.services.devices import drain_device, sync_devices, undrain_device
 
@@ -82,13 +82,13 @@ class DeviceAdmin(VerbAdmin):
             return str(_("not usable: %s") % device.unusable_reason)
         if device.drained:
             return str(_("drained: %s") % device.drain_reason)
-        return str(_("in use")) if self.holder(device) else str(_("free"))
+        return str(_("free") if self.holder(device) == NOTHING else _("in use"))
 
-    @admin.display(description=_("held by"), empty_value="–")
-    def holder(self, device: Device) -> str | None:
+    @admin.display(description=_("held by"))
+    def holder(self, device: Device) -> str:
         names = [str(row.container) for row in getattr(device, "live_assignments", ())]
         names += [str(_("%s (not ours)") % use.engine_name) for use in device.foreign_uses.all()]
-        return ", ".join(names) or None
+        return ", ".join(names) or NOTHING
 
     # Verbs.
 

@@ -28,6 +28,7 @@ class SharedFolderForm(forms.ModelForm[SharedFolder]):
     class Meta:
         model = SharedFolder
         fields = ("name", "purpose", "path", "read_only", "groups", "enabled", "description")
+        widgets = {"groups": forms.CheckboxSelectMultiple}
 
     def clean_path(self) -> str:
         path = str(self.cleaned_data["path"]).strip()
@@ -62,7 +63,6 @@ class SharedFolderAdmin(admin.ModelAdmin[SharedFolder]):
     list_display = ("name", "purpose", "path", "read_only", "enabled", "for_groups")
     list_filter = ("purpose", "enabled", "groups")
     search_fields = ("name", "path", "description")
-    filter_horizontal = ("groups",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[SharedFolder]:
         return super().get_queryset(request).prefetch_related("groups")

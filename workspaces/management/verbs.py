@@ -52,8 +52,9 @@ class ContainerCommand(PortalCommand):
             return
         devices = devices_of([container])[container.pk]
         self.say(f"{container.engine_name}: {container.state}, {device_words(devices)}")
-        for note in container.notes:
-            self.say(f"  {note}")
+        if operation is not None and operation.kind in ("launch", "start"):
+            for note in container.notes:
+                self.say(f"  {note}")
         if operation is not None and operation.is_live:
             self.say(f"  The worker carries out: {operation.kind}. --wait waits for the end.")
 

@@ -11,10 +11,15 @@ BEGIN
     IF NEW.state NOT IN ('reserved', 'bound') THEN
         RETURN NEW;
     END IF;
+    -- From reserved to bound nothing new is claimed: no lock, so no order of locks to break.
+    IF TG_OP = 'UPDATE' AND OLD.state IN ('reserved', 'bound')
+       AND OLD.device_id = NEW.device_id THEN
+        RETURN NEW;
+    END IF;
     SELECT parent_id INTO own_parent FROM workspaces_device WHERE uuid = NEW.device_id;
     card := COALESCE(own_parent, NEW.device_id);
     -- The card's row serialises everybody; the statement after it sees what they committed.
-    PERFORM 1 FROM workspaces_device WHERE uuid = card FOR UPDATE;
+    PERFORM 1 FROM workspaces_device WHERE uuid = card FOR NO KEY UPDATE;
     IF EXISTS (
         SELECT 1 FROM workspaces_assignment a JOIN workspaces_device d ON d.uuid = a.device_id
         WHERE a.state IN ('reserved', 'bound') AND a.id IS DISTINCT FROM NEW.id

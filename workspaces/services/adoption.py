@@ -22,7 +22,7 @@ from ds01portal.models import Person
 from ds01portal.services.events import announce_update, record_event
 from workspaces.models import Assignment, Container, Device, ForeignUse
 from workspaces.services.observations import STATE_OF, announce
-from workspaces.services.specs import LABEL_ID, LABEL_MANAGED
+from workspaces.services.specs import LABEL_ID
 
 State, Origin = Container.State, Container.Origin
 
@@ -99,10 +99,7 @@ def _folder_uid(path: str) -> int:
 
 
 def describe_container(*, name: str, details: ContainerDetails) -> dict[str, Any]:
-    """Return what the engine says of a foreign container, as fields of a row.
-
-    Labels are anybody's text: every field is cut to what the row can hold.
-    """
+    """Return what the engine says of a container, cut to what the fields of a row can hold."""
     labels = details.labels
     match = MLC_NAME.fullmatch(name)
     framework, _, version = labels.get("aime.mlc.FRAMEWORK", "").partition("-")
@@ -129,10 +126,7 @@ def _clean(text: str, length: int) -> str:
 def adopt_container(
     *, summary: ContainerSummary, details: ContainerDetails, people: People
 ) -> Container | None:
-    """Make a row for a container that has none.
-
-    Return None when somebody was faster, or when its name is longer than a row can hold.
-    """
+    """Make a row; return None when somebody was faster, or for a name longer than rows hold."""
     if len(summary.name) > LONGEST_NAME:
         return None
     owner = find_owner(name=summary.name, details=details, people=people)
@@ -237,7 +231,7 @@ def note_foreign_uses(*, seen: Mapping[str, tuple[str, Container | None, set[str
     with transaction.atomic():
         known = {(row.device_id, row.engine_id): row for row in ForeignUse.objects.all()}
         gone = [row.pk for key, row in known.items() if key not in wanted]
-        new = [key for key in wanted if key not in known]
+        new = sorted(key for key in wanted if key not in known)
         if gone:
             ForeignUse.objects.filter(pk__in=gone).delete()
         for uuid, engine_id in new:
@@ -287,11 +281,6 @@ class DetailsCache:
     def keep_only(self, ids: set[str]) -> None:
         """Forget containers that are gone."""
         self._known = {key: value for key, value in self._known.items() if key in ids}
-
-
-def is_own(summary: ContainerSummary) -> bool:
-    """Tell whether the portal says it made it."""
-    return summary.labels.get(LABEL_MANAGED) == "true"
 
 
 def belongs_to(summary: ContainerSummary, row: Container | None) -> bool:

@@ -16,7 +16,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from ds01portal.exceptions import InvalidInput, NoFreeDevice, QuotaExceeded
-from ds01portal.limits import UNLIMITED, Special
+from ds01portal.limits import UNLIMITED, Special, allows
 from ds01portal.models import Person
 from ds01portal.services.events import announce_update, record_event
 from ds01portal.services.quotas import EffectiveLimits, check_limit, resolve_limits
@@ -57,9 +57,12 @@ def reserve_devices(
     if count <= 0:
         return []
     # Everybody who reserves takes these rows in one order: the check and the choice are serial.
-    offered = list(Device.objects.offered().select_for_update().order_by("uuid"))
+    offered = list(Device.objects.offered().select_for_update(no_key=True).order_by("uuid"))
     free = list(Device.objects.free())
-    _check_quota(container, count, uuids, limits, offered)
+    assert container.owner is not None
+    check_device_quota(
+        owner=container.owner, count=count, uuids=uuids, limits=limits, offered=offered
+    )
     chosen = _pick_named(uuids, free) if uuids else _pick_any(container, count, limits, free)
     _write_assignments(container, chosen)
     record_event(
@@ -73,24 +76,27 @@ def reserve_devices(
     return chosen
 
 
-def _check_quota(
-    container: Container,
+def check_device_quota(
+    *,
+    owner: Person,
     count: int,
     uuids: Sequence[str],
     limits: EffectiveLimits,
-    offered: list[Device],
+    offered: Sequence[Device],
 ) -> None:
-    assert container.owner is not None
+    """Raise QuotaExceeded when the limits do not allow that many, or exactly those, devices.
+
+    Without names the lightest devices decide: who may have a MIG instance is not refused for
+    the weight of a whole GPU. A machine without that many is full, not a matter of quota.
+    """
     check_limit(limits=limits, name="devices_per_container", used=0, requested=count)
-    if uuids:
-        weights = [device.gpueq for device in offered if device.uuid in uuids]
-    else:
-        weights = sorted(device.gpueq for device in offered)[:count]
-    # A machine without that many devices is full, not a matter of quota.
-    requested = sum(weights) if weights else float(count)
-    check_limit(
-        limits=limits, name="gpueq", used=used_gpueq(owner=container.owner), requested=requested
-    )
+    named = [device.gpueq for device in offered if device.uuid in uuids]
+    least = sum(named or sorted(device.gpueq for device in offered)[:count]) or float(count)
+    used = used_gpueq(owner=owner)
+    if not allows(limits.value("gpueq"), used + least):
+        # In the words of who asked: one GPU is one, whatever the lightest slice weighs.
+        asked = least if named else max(least, float(count))
+        check_limit(limits=limits, name="gpueq", used=used, requested=asked)
 
 
 def _pick_named(uuids: Sequence[str], free: list[Device]) -> list[Device]:
@@ -230,15 +236,15 @@ def release_expired_holds(*, now: dt.datetime | None = None) -> int:
 def release_expired_hold(*, container_id: uuid.UUID, now: dt.datetime) -> list[str]:
     """Free the devices of one container unless a start has come meanwhile; return UUIDs."""
     with transaction.atomic():
-        rows = Container.objects.select_for_update(of=("self",)).select_related("owner")
+        rows = Container.objects.select_for_update(of=("self",), no_key=True).select_related(
+            "owner"
+        )
         container = rows.filter(pk=container_id, state__in=IDLE_STATES).first()
         if container is None:
             return []
         if not Assignment.objects.expired(now).filter(container=container).exists():
             return []
-        return release_devices(
-            container=container, reason="the hold time after the stop is over"
-        )
+        return release_devices(container=container, reason="the hold time after the stop is over")
 
 
 def held_devices(*, container: Container) -> list[Device]:
@@ -259,6 +265,7 @@ def find_double_holds() -> list[str]:
 __all__ = [
     "QuotaExceeded",
     "bind_devices",
+    "check_device_quota",
     "find_double_holds",
     "held_devices",
     "hold_devices",

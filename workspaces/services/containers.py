@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from ds01portal.exceptions import Busy, IllegalTransition, NotFound, RefusedError
 from ds01portal.models import Operation, Person
@@ -16,8 +17,8 @@ from ds01portal.services.events import announce_update, record_event
 from ds01portal.services.operations import cancel_operation, request_operation
 from ds01portal.services.people import ensure_identity
 from ds01portal.services.quotas import resolve_limits
-from workspaces.models import Assignment, Container, Machine
-from workspaces.services import assignments, preflight
+from workspaces.models import Assignment, Container, Device, Machine
+from workspaces.services import assignments, observations, preflight
 from workspaces.services.requests import LaunchRequest, choose_size
 from workspaces.services.specs import engine_name, network_name
 
@@ -69,7 +70,7 @@ def _find_same_request(request: LaunchRequest) -> Container | None:
 
 def _write_launch(request: LaunchRequest, actor: Person | None) -> Container:
     # The owner's row makes two launches of one person wait for each other: quotas hold.
-    owner = Person.objects.select_for_update().get(pk=request.owner.pk)
+    owner = Person.objects.select_for_update(no_key=True).get(pk=request.owner.pk)
     limits = resolve_limits(person=owner)
     full_name = engine_name(request.name, owner)
     preflight.ensure_name_is_new(request.name, full_name)
@@ -139,14 +140,19 @@ def _change(
 ) -> Operation | None:
     """Move the state by compare-and-set and ask for the operation; refuse illegal verbs."""
     allowed, target = Container.TRANSITIONS[verb]
-    with transaction.atomic(durable=True):
-        changed = Container.objects.filter(pk=container.pk, state__in=allowed).update(state=target)
-        container.refresh_from_db()
-        if not changed:
-            return _explain_refusal(container, verb, target)
-        if verb == "start":
-            _ensure_devices(container, actor)
-        return _ask(container, verb, actor, **params)
+    rows = Container.objects.filter(pk=container.pk, state__in=allowed)
+    try:
+        with transaction.atomic(durable=True):
+            changed = rows.update(state=target)
+            container.refresh_from_db()
+            if not changed:
+                return _explain_refusal(container, verb, target)
+            if verb == "start":
+                _ensure_devices(container, actor)
+            return _ask(container, verb, actor, **params)
+    except RefusedError:
+        container.refresh_from_db()  # the row was rolled back; so is what the caller shows
+        raise
 
 
 def _explain_refusal(container: Container, verb: str, target: str) -> Operation | None:
@@ -161,32 +167,30 @@ def _explain_refusal(container: Container, verb: str, target: str) -> Operation 
             operation=operation.kind,
             state=container.state,
         )
+    verbs = container.offered_verbs()
     raise IllegalTransition(
         f"{container.name} is {container.get_state_display().lower()}; "
         f"{verb} is not possible then.",
-        hint=_next_step(container),
+        hint=f"Possible now: {', '.join(verbs)}." if verbs else "Nothing can be done with it.",
         state=container.state,
         verb=verb,
-        allowed=list(container.offered_verbs()),
+        allowed=list(verbs),
     )
-
-
-def _next_step(container: Container) -> str:
-    verbs = container.offered_verbs()
-    return f"Possible now: {', '.join(verbs)}." if verbs else "Nothing can be done with it."
 
 
 def _ensure_devices(container: Container, actor: Person | None) -> None:
     """Keep the held devices, or reserve as many again; check what a start adds."""
     if container.owner is None or container.origin != Container.Origin.PORTAL:
         return
-    Person.objects.select_for_update().get(pk=container.owner.pk)
+    Person.objects.select_for_update(no_key=True).get(pk=container.owner.pk)
     limits = resolve_limits(person=container.owner)
     running = {**container.spec, "cpus": 0, "memory": 0}
     Container.objects.filter(pk=container.pk).update(spec=running)
     preflight.check_totals(limits=limits, owner=container.owner, size=container.spec)
     Container.objects.filter(pk=container.pk).update(spec=container.spec)
     held = Assignment.objects.live().filter(container=container)
+    if held.exclude(device__present=True, device__usable=True).exists():
+        assignments.release_devices(container=container, reason="the device is gone or not usable")
     if held.exists():
         held.update(hold_until=None)
     elif container.devices_requested:
@@ -196,8 +200,6 @@ def _ensure_devices(container: Container, actor: Person | None) -> None:
 
 
 def _all_free(uuids: set[str]) -> bool:
-    from workspaces.models import Device
-
     return bool(uuids) and Device.objects.free().filter(pk__in=uuids).count() == len(uuids)
 
 
@@ -232,7 +234,37 @@ def remove_container(
     *, container: Container, actor: Person | None, reason: str = ""
 ) -> Operation | None:
     """Remove a container. Its workspace stays; what was installed inside is gone."""
+    if _has_successor(container):
+        _forget_failed(container, actor, reason)
+        return None
     return _change(container, "remove", actor, reason=reason)
+
+
+def _has_successor(container: Container) -> bool:
+    """Tell whether a failed launch was followed by a container of the same name."""
+    failed = Container.objects.filter(pk=container.pk, state=State.FAILED)
+    twins = Container.objects.counted().filter(engine_name=container.engine_name)
+    return failed.exists() and twins.exists()
+
+
+def _forget_failed(container: Container, actor: Person | None, reason: str) -> None:
+    """Remove the row alone: what the engine has under that name is the successor's."""
+    with transaction.atomic(durable=True):
+        rows = Container.objects.filter(pk=container.pk, state=State.FAILED)
+        if rows.update(state=State.REMOVED, removed_at=timezone.now()):
+            container.refresh_from_db()
+            assignments.release_devices(
+                container=container, reason="the container was removed", actor=actor
+            )
+            record_event(
+                verb="removed",
+                **container.subject,
+                owner=container.owner,
+                actor=actor,
+                after={"state": State.REMOVED},
+                reason=reason,
+            )
+            observations.announce(container)
 
 
 def rename_container(*, container: Container, name: str, actor: Person | None) -> None:

@@ -64,7 +64,9 @@ def sync_devices(*, actor: Person | None = None, dry_run: bool = False) -> SyncR
     inventory = read_inventory()
     report = SyncReport(source=inventory.source, message=inventory.message)
     with transaction.atomic():
-        known = {device.uuid: device for device in Device.objects.select_for_update()}
+        # In the order in which everybody locks devices.
+        rows = Device.objects.select_for_update(no_key=True).order_by("uuid")
+        known = {device.uuid: device for device in rows}
         listed = [info for info in inventory.devices if info.identified]
         # Cards before their instances: the parent's row must be there first.
         for info in sorted(listed, key=lambda row: row.parent_uuid is not None):

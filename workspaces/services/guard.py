@@ -8,13 +8,14 @@ seconds, and its owner reads why.
 from __future__ import annotations
 
 from django.db import transaction
+from django.db.models import Q
 
-from ds01portal.engine.base import ContainerEngine
-from ds01portal.exceptions import RefusedError
+from ds01portal.engine.base import ContainerDetails, ContainerEngine
+from ds01portal.exceptions import NoFreeDevice, RefusedError
 from ds01portal.services.events import record_event
 from ds01portal.services.quotas import resolve_limits
-from workspaces.models import Assignment, Container
-from workspaces.services import assignments, observations
+from workspaces.models import Assignment, Container, Device, ForeignUse
+from workspaces.services import adoption, assignments, observations
 
 
 def guard_devices(*, container: Container, engine: ContainerEngine) -> bool:
@@ -41,6 +42,22 @@ def guard_devices(*, container: Container, engine: ContainerEngine) -> bool:
     except RefusedError as refusal:
         _stop(container, engine, refusal)
         return True
+
+
+def check_foreign_start(*, details: ContainerDetails) -> None:
+    """Raise NoFreeDevice when a container made elsewhere would use what somebody holds."""
+    used = adoption.used_devices(details, Device.objects.filter(present=True))
+    same_card = Q(pk__in=used) | Q(parent__in=used) | Q(instances__in=used)
+    held = Assignment.objects.live().filter(device__in=Device.objects.filter(same_card))
+    others = ForeignUse.objects.filter(device__in=Device.objects.filter(same_card))
+    if held.exists() or others.exclude(engine_id=details.id).exists():
+        raise NoFreeDevice(
+            "The GPU of this container is somebody else's now.",
+            hint="It was made outside of the portal, so it cannot be given another one. "
+            "Launch a new container here.",
+            free=0,
+            requested=len(used),
+        )
 
 
 def _stop(container: Container, engine: ContainerEngine, refusal: RefusedError) -> None:

@@ -22,6 +22,7 @@ from ds01portal.engine.base import (
 )
 from ds01portal.exceptions import (
     EngineConflict,
+    EngineError,
     EngineTimeout,
     EngineUnreachable,
     MissingOnEngine,
@@ -71,6 +72,12 @@ def carry_out_launch(work: Work, *, engine: ContainerEngine | None = None) -> No
             undo_launch(work, container, chosen, _cancel_error(work))
         else:
             undo_launch(work, container, chosen, {**error.as_dict(), "cause": error.cause})
+
+
+def abandon_launch(work: Work, error: EngineError) -> None:
+    """Undo a launch that fails again and again for no known reason."""
+    container = Container.objects.select_related("owner").get(pk=work.operation.subject_id)
+    undo_launch(work, container, get_engine(), {**error.as_dict(), "cause": error.cause})
 
 
 def _cancel_error(work: Work) -> dict[str, Any]:

@@ -85,8 +85,8 @@ def note_reachable() -> bool:
     return bool(changed)
 
 
-def note_learned(**facts: bool) -> None:
-    """Store what a launch has shown: `takes_devices`, `takes_memlock`."""
+def note_learned(**facts: bool | None) -> None:
+    """Store what a launch has shown: `takes_devices`, `takes_memlock` (None: not known)."""
     Machine.objects.filter(pk=1).update(**facts)
 
 

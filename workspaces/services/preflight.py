@@ -32,7 +32,7 @@ from ds01portal.exceptions import (
 from ds01portal.limits import UNLIMITED, Special, format_bytes
 from ds01portal.services.quotas import EffectiveLimits, check_limit, resolve_limits
 from workspaces.models import Container, Device, Machine
-from workspaces.services.assignments import used_gpueq
+from workspaces.services.assignments import check_device_quota
 from workspaces.services.folders import check_shared_folder, workspace_parts
 from workspaces.services.machine import free_disk_bytes, is_worker_alive
 from workspaces.services.requests import LaunchRequest, check_name, choose_size
@@ -216,16 +216,14 @@ def _check_devices(context: _Context) -> str | Finding:
         raise InvalidInput(
             f"{count} GPUs make no sense.", hint="Ask for 0 or more.", field="devices"
         )
-    check_limit(limits=context.limits, name="devices_per_container", requested=count)
     free = list(Device.objects.free())
     offered = list(Device.objects.offered())
-    chosen = [device for device in offered if device.uuid in request.device_uuids]
-    weights = sorted(device.gpueq for device in chosen or offered)[:count]
-    check_limit(
+    check_device_quota(
+        owner=request.owner,
+        count=count,
+        uuids=request.device_uuids,
         limits=context.limits,
-        name="gpueq",
-        used=used_gpueq(owner=request.owner),
-        requested=sum(weights) if weights else float(count),
+        offered=offered,
     )
     gone = set(request.device_uuids) - {device.uuid for device in free}
     if len(free) < count or gone:

@@ -8,6 +8,7 @@ foreign container (once per process).
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,7 +17,12 @@ from django.utils import timezone
 
 from ds01portal.engine import get_engine
 from ds01portal.engine.base import ContainerEngine, ContainerSummary, Observed
-from ds01portal.exceptions import EngineError, MissingOnEngine
+from ds01portal.exceptions import (
+    EngineError,
+    EngineTimeout,
+    EngineUnreachable,
+    MissingOnEngine,
+)
 from ds01portal.models import Operation
 from ds01portal.services.events import record_event
 from workspaces.models import Container, Device, Machine
@@ -25,6 +31,7 @@ from workspaces.services.creation import discard_leftovers
 from workspaces.services.guard import guard_devices
 from workspaces.services.machine import note_reachable, note_unreachable
 
+logger = logging.getLogger(__name__)
 State = Container.State
 _details = adoption.DetailsCache()
 
@@ -62,7 +69,13 @@ def reconcile_containers(
     report = ReconcileReport(rows=len(rows), on_engine=len(listed))
     by_name = {summary.name: summary for summary in listed}
     for container in rows:
-        _compare(container, by_name.get(container.engine_name), chosen, report, dry_run)
+        try:
+            _compare(container, by_name.get(container.engine_name), chosen, report, dry_run)
+        except (EngineUnreachable, EngineTimeout):
+            raise
+        except EngineError as error:
+            # One container that Docker stumbles over must not hide the others.
+            logger.warning("%s: %s %s", container, error.message, error.cause)
     _look_at_foreign(listed, chosen, report, dry_run)
     if not dry_run:
         _details.keep_only({summary.id for summary in listed})
@@ -172,7 +185,7 @@ def _look_at_foreign(
     foreign = [
         summary
         for summary in listed
-        if not (adoption.is_own(summary) and summary.name in rows)
+        if not adoption.belongs_to(summary, rows.get(summary.name))
         and not adoption.is_infrastructure(summary.labels)
     ]
     people: adoption.People | None = None
@@ -186,6 +199,9 @@ def _look_at_foreign(
         if row is None and not dry_run:
             people = people or adoption.People()
             row = adoption.adopt_container(summary=summary, details=details, people=people)
+        elif row is not None and not dry_run and adoption.is_outdated(row, details):
+            people = people or adoption.People()
+            adoption.refresh_adopted(container=row, details=details, people=people)
         if summary.name not in rows:
             report.adopted.append(summary.name)
         if summary.state in adoption.USING:

@@ -16,6 +16,7 @@ from uuid import UUID
 from ds01portal.engine import get_engine
 from ds01portal.engine.base import Observed, TerminalSession
 from ds01portal.exceptions import (
+    EngineConflict,
     EngineError,
     IllegalTransition,
     MissingOnEngine,
@@ -107,16 +108,24 @@ def open_terminal(
             f"Nobody is known to own {container.name}, so there is nobody to run a shell as.",
             hint="Give it an owner first, or use docker exec on the machine.",
         )
-    session = get_engine().open_terminal(
-        container.engine_id or container.engine_name,
-        SHELL,
-        user=f"{owner.uid}:{owner.gid}",
-        # The only folder that every container has; the shell goes on to /workspace.
-        working_dir="/",
-        environment=terminal_environment(container, owner),
-        columns=min(max(columns, 1), MAX_COLUMNS),
-        rows=min(max(rows, 1), MAX_ROWS),
-    )
+    try:
+        session = get_engine().open_terminal(
+            container.engine_id or container.engine_name,
+            SHELL,
+            user=f"{owner.uid}:{owner.gid}",
+            # The only folder that every container has; the shell goes on to /workspace.
+            working_dir="/",
+            environment=terminal_environment(container, owner),
+            columns=min(max(columns, 1), MAX_COLUMNS),
+            rows=min(max(rows, 1), MAX_ROWS),
+        )
+    except (EngineConflict, MissingOnEngine) as error:
+        # It stopped a moment ago, and its row does not say so yet.
+        if reason := explain_end(container=container):
+            raise IllegalTransition(
+                reason, hint="Start it first.", state=container.state, verb="open terminal"
+            ) from error
+        raise
     if actor != owner:
         record_event(
             verb="terminal opened by admin",

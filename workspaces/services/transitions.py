@@ -14,6 +14,7 @@ from django.db import transaction
 from ds01portal.engine import get_engine
 from ds01portal.engine.base import ContainerDetails, ContainerEngine
 from ds01portal.exceptions import (
+    EngineConflict,
     EngineError,
     EngineTimeout,
     EngineUnreachable,
@@ -23,10 +24,9 @@ from ds01portal.exceptions import (
 from ds01portal.services.events import record_event
 from ds01portal.services.operations import Cancelled, Work, timeout_error
 from workspaces.models import Container
-from workspaces.services import assignments, creation, launches, observations
-from workspaces.services.networks import ensure_network
-from workspaces.services.specs import run_reference
-from workspaces.services.verification import verify_container
+from workspaces.services import assignments, creation, observations
+from workspaces.services.specs import own_image_tag
+from workspaces.services.starts import RECREATE, inspect_started, settle_devices, start
 
 State = Container.State
 GRACE = 10  # seconds for processes to end after SIGTERM
@@ -49,54 +49,16 @@ def carry_out_transition(work: Work, *, engine: ContainerEngine | None = None) -
     chosen = engine or get_engine()
     step = STEPS[work.operation.kind]
     try:
-        work.enter_phase(work.operation.kind)
+        if work.operation.phase != RECREATE:
+            work.enter_phase(work.operation.kind)
+        work.check_cancelled()
         step(work, container, chosen)
     except (EngineUnreachable, EngineTimeout):
         raise
     except Cancelled:
         give_up(work, container, chosen, timeout_error(work.operation))
-    except MissingOnEngine:
-        store_removed(work, container, chosen, "It had been removed outside of the portal.")
     except PortalError as error:
         give_up(work, container, chosen, error)
-
-
-def _start(work: Work, container: Container, engine: ContainerEngine) -> None:
-    if container.origin == Container.Origin.PORTAL:
-        _start_own(container, engine)
-    else:
-        engine.start_container(container.engine_name)
-    details = engine.inspect_container(container.engine_name)
-    if container.origin == Container.Origin.PORTAL:
-        verify_container(container=container, details=details, engine=engine)
-    launches.complete_start(work, container, details, "started")
-
-
-def _start_own(container: Container, engine: ContainerEngine) -> None:
-    """Start it; make it anew when it got another device than it was created with.
-
-    A container's devices are fixed when it is created. What lives outside of the mounts is
-    lost by that, and the page says so.
-    """
-    details = engine.inspect_container(container.engine_name)
-    devices = [device.uuid for device in assignments.held_devices(container=container)]
-    ensure_network(container=container, engine=engine)
-    image = engine.inspect_image(run_reference(container.image_reference, container.engine_name))
-    same = not details.devices or set(details.devices) == set(devices)
-    if not same:
-        engine.remove_container(details.id, force=True)
-    spec = creation.prepare_spec(container, engine, image)
-    if not same:
-        creation.create_container(container, engine, spec, image)
-        record_event(
-            verb="recreate",
-            **container.subject,
-            owner=container.owner,
-            reason="Its GPU had gone to somebody else, so it was made anew on another one.",
-            before={"devices": list(details.devices)},
-            after={"devices": devices},
-        )
-    creation.start_or_adapt(container, engine, spec, image)
 
 
 def _stop(work: Work, container: Container, engine: ContainerEngine) -> None:
@@ -107,7 +69,7 @@ def _stop(work: Work, container: Container, engine: ContainerEngine) -> None:
     actor = work.operation.actor
     reason = work.operation.params.get("reason") or (
         "It was stopped by its owner."
-        if actor == container.owner
+        if actor is not None and actor == container.owner
         else f"It was stopped by {actor.display_name if actor else 'the portal'}."
     )
     _store(work, container, details, "stopped", reason)
@@ -127,7 +89,7 @@ def _restart(work: Work, container: Container, engine: ContainerEngine) -> None:
     if container.origin == Container.Origin.PORTAL:
         _ask_processes_to_end(container, engine)
     engine.restart_container(container.engine_name)
-    _store(work, container, engine.inspect_container(container.engine_name), "restarted", "")
+    _store(work, container, inspect_started(container, engine), "restarted", "")
 
 
 def _pause(work: Work, container: Container, engine: ContainerEngine) -> None:
@@ -145,11 +107,15 @@ def _remove(work: Work, container: Container, engine: ContainerEngine) -> None:
         creation.discard_container(container, engine)
     else:
         engine.remove_container(container.engine_id or container.engine_name, force=True)
+        if tag := own_image_tag(container):
+            # Somebody may have started a container from it meanwhile; then it stays.
+            with contextlib.suppress(EngineConflict):
+                engine.untag_image(tag)
     store_removed(work, container, engine, work.operation.params.get("reason", ""))
 
 
 STEPS: dict[str, Step] = {
-    "start": _start,
+    "start": start,
     "stop": _stop,
     "restart": _restart,
     "pause": _pause,
@@ -200,19 +166,46 @@ def store_removed(work: Work, container: Container, engine: ContainerEngine, rea
 
 def give_up(work: Work, container: Container, engine: ContainerEngine, error: PortalError) -> None:
     """End the operation as failed; the row goes back to what the engine shows."""
-    details = engine.inspect_container(container.engine_name)
+    try:
+        details = engine.inspect_container(container.engine_name)
+    except MissingOnEngine:
+        _end_missing(work, container, engine, error)
+        return
     container.refresh_from_db(fields=["state"])
     observations.observe(container=container, details=details, reason=error.message)
     container.refresh_from_db()
-    if container.state == State.STOPPED and work.operation.kind in ("start", "restart"):
-        assignments.hold_devices(container=container)
+    if container.state in assignments.IDLE_STATES and work.operation.kind in ("start", "restart"):
+        settle_devices(container, details)
     with transaction.atomic():
-        record_event(
-            verb=f"{work.operation.kind} failed",
-            **container.subject,
-            owner=container.owner,
-            reason=error.message,
-            evidence={"code": error.code, "cause": error.cause, "fields": error.fields},
-        )
-        work.fail(error)
+        _record_failure(work, container, error)
     observations.announce(container)
+
+
+def _end_missing(
+    work: Work, container: Container, engine: ContainerEngine, error: PortalError
+) -> None:
+    """Record that nothing is there: somebody removed it, or making it anew failed."""
+    if work.operation.phase != RECREATE:
+        store_removed(work, container, engine, "It had been removed outside of the portal.")
+        return
+    creation.discard_leftovers(container, engine)
+    with transaction.atomic():
+        assignments.release_devices(container=container, reason="it could not be made anew")
+        observations.store_ended(
+            container=container,
+            state=State.FAILED,
+            error={**error.as_dict(), "cause": error.cause},
+        )
+        _record_failure(work, container, error)
+    observations.announce(container)
+
+
+def _record_failure(work: Work, container: Container, error: PortalError) -> None:
+    record_event(
+        verb=f"{work.operation.kind} failed",
+        **container.subject,
+        owner=container.owner,
+        reason=error.message,
+        evidence={"code": error.code, "cause": error.cause, "fields": error.fields},
+    )
+    work.fail(error)

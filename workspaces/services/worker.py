@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, close_old_connections, connection, transaction
 from django.utils import timezone
 
 from catalog.services.images import refresh_engine_images
@@ -26,12 +26,24 @@ from ds01portal.engine import get_engine
 from ds01portal.exceptions import EngineError, EngineTimeout, EngineUnreachable, PortalError
 from ds01portal.models import Operation
 from ds01portal.services.events import prune_updates
-from ds01portal.services.operations import LEASE, Cancelled, LostLease, Work, claim_operation
+from ds01portal.services.operations import (
+    LEASE,
+    Cancelled,
+    LostLease,
+    Work,
+    claim_operation,
+    timeout_error,
+)
 from workspaces.models import Container
 from workspaces.services.assignments import release_expired_holds
 from workspaces.services.devices import sync_devices
-from workspaces.services.launches import carry_out_launch
-from workspaces.services.machine import note_unreachable, note_worker, refresh_machine
+from workspaces.services.launches import abandon_launch, carry_out_launch
+from workspaces.services.machine import (
+    note_learned,
+    note_unreachable,
+    note_worker,
+    refresh_machine,
+)
 from workspaces.services.reconciliation import reconcile_containers
 from workspaces.services.transitions import STEPS, carry_out_transition
 
@@ -39,6 +51,7 @@ logger = logging.getLogger(__name__)
 
 POLL = 0.02  # seconds; a look costs one indexed query
 EVENT_PAUSE = 0.3  # seconds in which engine events are gathered into one reconcile
+MOST_MISTAKES = 5  # attempts before an operation that fails for no known reason is ended
 Handler = Callable[[Work], None]
 
 
@@ -47,7 +60,11 @@ def carry_out_image_pull(work: Work) -> None:
     try:
         carry_out_pull(work)
     except Cancelled:
-        work.cancel()
+        work.operation.refresh_from_db(fields=["cancel_requested"])
+        if work.operation.cancel_requested:
+            work.cancel()
+        else:
+            work.fail(timeout_error(work.operation))
     except (EngineUnreachable, EngineTimeout):
         raise
     except PortalError as error:
@@ -87,16 +104,33 @@ def _give_back(work: Work, error: EngineError) -> None:
     """Try again later; after the fifth internal mistake end it, so that every state has an exit."""
     try:
         mistake = error.code == EngineError.code
-        if mistake and work.operation.attempt >= 5:
-            work.fail(error)
-            if work.operation.subject_kind == "container" and work.operation.kind == "launch":
-                Container.objects.filter(pk=work.operation.subject_id).update(
-                    state=Container.State.FAILED, error=error.as_dict()
-                )
-            return
-        work.postpone(error)
+        if mistake and work.operation.attempt >= MOST_MISTAKES:
+            _end(work, error)
+        else:
+            work.postpone(error)
+    except (EngineUnreachable, EngineTimeout) as away:
+        work.postpone(away)
     except (LostLease, DatabaseError):
         logger.exception("%s could not be given back", work.operation)
+
+
+def _end(work: Work, error: EngineError) -> None:
+    """End what went wrong again and again; a launch is undone, as far as that can be done."""
+    if work.operation.kind != "launch":
+        work.fail(error)
+        return
+    try:
+        abandon_launch(work, error)
+    except (LostLease, EngineUnreachable, EngineTimeout):
+        raise
+    except Exception:
+        # What is left on the engine is unknown, so its devices stay taken until it is removed.
+        logger.exception("%s could not be undone", work.operation)
+        with transaction.atomic():
+            work.fail(error)
+            Container.objects.filter(pk=work.operation.subject_id).update(
+                state=Container.State.FAILED, error=error.as_dict(), request_key=None
+            )
 
 
 def carry_out_due(*, worker: str = "") -> int:
@@ -148,6 +182,8 @@ class Worker:
     def run(self) -> None:
         """Work until stopped."""
         release_dead_workers()
+        # The host may have changed since: what its engine cannot do is found out anew.
+        note_learned(takes_devices=None, takes_memlock=None)
         note_worker()
         threads = [
             threading.Thread(target=target, name=target.__name__, daemon=True)

@@ -158,7 +158,8 @@ class Mlc:
         """`mlc create`: run once, commit, create; return its name on the engine.
 
         Without what makes a session root on the host and a nested machine refuses: privileged
-        mode, the host's network and its devices. None of it is seen by the portal.
+        mode, the host's network and its devices. None of it is seen by the portal. And with a
+        hang-up as stop signal, which ends a shell at once; `mlc` waits ten seconds.
         """
         tag = f"{name}._.{self.uid}"
         repository = image.rpartition(":")[0]
@@ -183,6 +184,7 @@ class Mlc:
             part for key, value in labels.items() for part in ("--label", f"{LABEL}{key}={value}")
         ]
         flags += ["--user", f"{self.uid}:{self.gid}", "--interactive", "--gpus", gpus]
+        flags += ["--stop-signal", "SIGHUP"]
         main = ("bash", "-c", "echo >> ~/.bashrc; bash")
         self.ask("create", *mount, "--name", tag, *flags, f"{repository}:{tag}", *main)
         return tag

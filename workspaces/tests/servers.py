@@ -167,7 +167,9 @@ def _environment(
     settings: dict[str, Any] | None,
 ) -> dict[str, str]:
     name = f"portal_settings_{secrets.token_hex(4)}"
-    lines = [f"{key} = {json.loads(json.dumps(value))!r}" for key, value in (settings or {}).items()]
+    lines = [
+        f"{key} = {json.loads(json.dumps(value))!r}" for key, value in (settings or {}).items()
+    ]
     text = "\n".join(["from ds01portal.settings import *", *lines, ""])
     (folder / f"{name}.py").write_text(text)
     kept = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
@@ -229,9 +231,7 @@ def sign_in(username: str) -> str:
     from ds01portal.models import Person
 
     client = Client()
-    client.force_login(
-        Person.objects.get(username=username), settings.AUTHENTICATION_BACKENDS[0]
-    )
+    client.force_login(Person.objects.get(username=username), settings.AUTHENTICATION_BACKENDS[0])
     return client.cookies[settings.SESSION_COOKIE_NAME].value
 
 

@@ -210,6 +210,26 @@ def test_a_student_does_not_get_in(alice, portal):
         assert client.get(url).status_code == 302
 
 
+def test_the_history_of_a_container_is_its_events(ada, portal, alice, launch):
+    container = launch(alice, "one")
+
+    history = ada.get(f"{CONTAINERS}{container.pk}/history/", follow=True)
+
+    assert history.redirect_chain[0][0].startswith("/admin/ds01portal/event/?q=")
+    assert "launched" in history.content.decode()
+
+
+def test_the_page_says_since_when_and_why(ada, portal, alice, launch):
+    container = launch(alice, "one")
+    containers.stop_container(container=container, actor=alice)
+    worker.carry_out_due()
+
+    text = page(ada, f"{CONTAINERS}{container.pk}/change/")
+
+    assert "It was stopped by its owner." in text
+    assert ">None<" not in text
+
+
 # Releasing a GPU
 
 

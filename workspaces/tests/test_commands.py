@@ -477,8 +477,8 @@ def test_sync_gpus_reports_and_a_trial_changes_nothing(manage, fake_engine, sett
     assert "added       2" in manage("sync_gpus").out
     settings.DS01_GPUS = "simulated:1xA100-40GB"
     assert "gone        1" in manage("sync_gpus", "--dry-run").out
-    settings.DS01_GPUS = "none"
-    assert "not usable: GPU-" in manage("sync_gpus").out
+    settings.DS01_GPUS = "simulated:1xH100-80GB:3g.40gb"
+    assert "split into MIG instances" in manage("sync_gpus").out
 
 
 def test_sync_gpus_with_an_unreadable_inventory_is_exit_2(manage, simulated_devices, monkeypatch):

@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from conftest import make_person
+from ds01portal.engine.base import ContainerEngine
 from workspaces.tests.mlc_double import Mlc
 from workspaces.tests.processes import ROOT, fresh_database, make_environment, run_python
 
@@ -256,6 +258,36 @@ def test_mlc_removes_it_and_leaves_the_shared_image(portal: Portal, mlc: Mlc) ->
     # The name is free again, for either.
     portal.launch("removed")
     assert "removed" in mlc.names()
+
+
+@pytest.fixture
+def image_with_commas(mlc: Mlc) -> Iterator[str]:
+    """An image whose labels `mlc list` could not read."""
+    reference = f"ds01/commas:{mlc.uid}"
+    made = mlc.ask("create", IMAGE, "true")
+    mlc.ask("commit", "--change", 'LABEL maintainer="A, B" parts="1,2=3"', made, reference)
+    mlc.ask("rm", made)
+    yield reference
+    mlc.clean_up()
+    mlc.ask("image", "rm", reference)
+
+
+def test_commas_that_came_with_an_image_do_not_break_the_list(
+    real_portal: ContainerEngine, launch: Any, image_with_commas: str, mlc: Mlc
+) -> None:
+    owner = make_person(mlc.login, "student", mlc.uid)
+    row = launch(owner, "commas", image=None, reference=image_with_commas)
+    assert row.state == "running", row.error
+    labels = real_portal.inspect_container(row.engine_name).labels
+    assert (labels["maintainer"], labels["parts"]) == ("A; B", "1;2=3")
+    assert mlc.list()["commas"]["USER"] == mlc.login
+
+
+def test_the_double_breaks_at_commas_as_mlc_does(mlc: Mlc, image_with_commas: str) -> None:
+    label = ("--label", f"aime.mlc={mlc.login}")
+    mlc.ask("create", "--name", f"broken._.{mlc.uid}", *label, image_with_commas, "true")
+    with pytest.raises(ValueError, match="not enough values"):
+        mlc.list()
 
 
 # A container of mlc, in the hands of the portal

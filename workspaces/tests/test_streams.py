@@ -344,9 +344,7 @@ def _switches(task: Path) -> int:
 
 
 def announce_timed(owner_id: int, subjects: list[str]) -> list[float]:
-    return [
-        announce_now(subject, owner_id, state="running", percent=1) for subject in subjects
-    ]
+    return [announce_now(subject, owner_id, state="running", percent=1) for subject in subjects]
 
 
 def announce_now(subject: str, owner_id: int, **data: Any) -> float:

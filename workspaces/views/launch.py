@@ -58,15 +58,16 @@ def container_launch(request: HttpRequest) -> HttpResponse:
     except RefusedError as error:
         findings = check_launch(request=wish)
         _add_refusals(form, findings, error)
-        return _show_form(request, form, findings=findings, status=422)
+        checked = preflight_context(wish, findings)
+        return _show_form(request, form, checked=checked, status=422)
     return redirect(container)
 
 
 def _add_refusals(form: LaunchForm, findings: list[Finding], error: RefusedError) -> None:
     """Put each refusal beside its field; the launch's own when the checks have none any more."""
-    refused = [finding.error for finding in findings if finding.error is not None]
-    for one in refused or [error]:
-        field = one.fields.get("field") or one.fields.get("resource")
+    refused = [(one.check, one.error) for one in findings if one.error is not None]
+    for check, one in refused or [("", error)]:
+        field = one.fields.get("field") or one.fields.get("resource") or check
         form.add_refusal(field, f"{one.message} {one.hint}".strip())
 
 
@@ -120,7 +121,7 @@ def _show_form(
     request: HttpRequest,
     form: LaunchForm,
     *,
-    findings: list[Finding] | None = None,
+    checked: dict[str, Any] | None = None,
     status: int = 200,
 ) -> HttpResponse:
     person = form.owner
@@ -149,8 +150,7 @@ def _show_form(
         "contact": contact(),
         "has_folders": bool(form.folders),
     }
-    if findings is not None:
-        context |= preflight_context(form.to_request(), findings)
+    context |= checked or {}
     return render(request, "workspaces/container_launch.html", context, status=status)
 
 
