@@ -21,7 +21,7 @@ from ds01portal.engine.base import ContainerEngine
 from ds01portal.engine.fake import FakeEngine
 from ds01portal.models import Person
 from workspaces.models import Container, Device
-from workspaces.services import containers, devices, machine, requests, worker
+from workspaces.services import carrying, containers, devices, machine, requests
 
 DEMO_IMAGE = "ds01/demo-python:1"
 PASSWD = b"root:x:0:0:root:/root:/bin/bash\nubuntu:x:1000:1000::/home/ubuntu:/bin/bash\n"
@@ -176,7 +176,7 @@ def ask(demo_image: Image) -> Launch:
 @pytest.fixture
 def run_due() -> Callable[[], int]:
     """Carry out what is due, in this thread."""
-    return worker.carry_out_due
+    return carrying.carry_out_due
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def launch(ask: Launch) -> Launch:
 
     def launch_one(owner: Person, name: str = "", **wishes: Any) -> Container:
         container = ask(owner, name, **wishes)
-        worker.carry_out_due()
+        carrying.carry_out_due()
         container.refresh_from_db()
         return container
 

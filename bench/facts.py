@@ -17,6 +17,11 @@ def _first(path: str, key: str) -> str:
     return "unknown"
 
 
+def read_load() -> str:
+    """Return the load averages of 1, 5 and 15 minutes."""
+    return " ".join(f"{value:.2f}" for value in os.getloadavg())
+
+
 def read_facts() -> dict[str, str]:
     """Return the facts that need no engine and no database; call it before anything runs."""
     memory = int(_first("/proc/meminfo", "MemTotal").split()[0]) / 1024**2
@@ -33,5 +38,5 @@ def read_facts() -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "packages": ", ".join(versions),
-        "load before": " ".join(f"{value:.2f}" for value in os.getloadavg()),
+        "load before": read_load(),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from bench import hands
@@ -18,8 +19,9 @@ def tree(pid: int) -> list[int]:
     """Return a process and all below it."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += tree(int(child))
+        with suppress(OSError):  # a thread that has ended since
+            for child in (task / "children").read_text().split():
+                found += tree(int(child))
     return found
 
 

@@ -12,15 +12,16 @@ from bench.report import Figure, at_most, median, percentile
 from bench.site import DATABASES, Site, new_site
 
 PASSWORD = secrets.token_urlsafe(12)
-VIEWER, ADMIN = "viewer", "chief"
+VIEWER, BUSY, ADMIN = "viewer", "busy", "chief"
+BUSY_LIST = "dashboard of 20 containers"
 ADMIN_LIST = "container admin list"
-PAGES = {"dashboard": "/", "catalogue": "/images/", "machine": "/machine/"}
+PAGES = {"dashboard": "/", BUSY_LIST: "/", "catalogue": "/images/", "machine": "/machine/"}
 ADMIN_PAGES = {ADMIN_LIST: "/admin/workspaces/container/"}
 FURTHER = {"launch form": "/launch/", "limits": "/limits/"}
 FURTHER_ADMIN = {"event admin list": "/admin/ds01portal/event/"}
 # Below what one page shows, so that a query for each row would be seen.
-SMALL = {"people": 5, "containers": 12, "events": 20, "own": 2}
-LARGE = {"people": 500, "containers": 2_000, "events": 200_000, "own": 20}
+SMALL = {"people": 5, "containers": 12, "events": 20, "own": {VIEWER: 1, BUSY: 2}}
+LARGE = {"people": 500, "containers": 2_000, "events": 200_000, "own": {VIEWER: 4, BUSY: 20}}
 WARM_UP = 5  # requests
 
 
@@ -35,25 +36,23 @@ def measure_pages(folder: Path, quick: bool) -> list[Figure]:
 
 def _pages_on(site: Site, database: str, count: int) -> list[Figure]:
     site.call(hands.prepare_machine)
-    site.call(hands.make_people, [VIEWER], PASSWORD)
+    site.call(hands.make_people, [VIEWER, BUSY], PASSWORD)
     site.call(hands.make_people, [ADMIN], PASSWORD, "admin")
     paths = {**PAGES, **ADMIN_PAGES, **FURTHER, **FURTHER_ADMIN}
     people = {name: ADMIN if path.startswith("/admin/") else VIEWER for name, path in paths.items()}
+    people |= {BUSY_LIST: BUSY, "container page": VIEWER}
     queries = {}
     for size, totals in (("small", SMALL), ("large", LARGE)):
-        site.call(seeding.seed, **totals, viewer=VIEWER, whole_catalogue=size == "large")
+        site.call(seeding.seed, **totals, whole_catalogue=size == "large")
         own = {"container page": site.call(seeding.address_of_own, VIEWER)}
-        queries[size] = site.call(
-            seeding.count_queries, {**paths, **own}, {**people, "container page": VIEWER}
-        )
+        queries[size] = site.call(seeding.count_queries, {**paths, **own}, people)
     site.start(worker=False)
-    viewer = Browser(site.port).sign_in(VIEWER, PASSWORD)
-    admin = Browser(site.port).sign_in(ADMIN, PASSWORD)
-    peer = median(_time(viewer, "/healthz", count))
+    browsers = {name: Browser(site.port).sign_in(name, PASSWORD) for name in (VIEWER, BUSY, ADMIN)}
+    peer = median(_time(browsers[VIEWER], "/healthz", count))
     figures = []
     for name, path in {**paths, **own}.items():
         before = cpu_seconds(site.processes["web"].pid)
-        times = _time(admin if people.get(name) == ADMIN else viewer, path, count)
+        times = _time(browsers[people[name]], path, count)
         cpu = (cpu_seconds(site.processes["web"].pid) - before) * 1000 / (count + WARM_UP)
         counts = queries["small"][name], queries["large"][name]
         figures += _figures_of(name, database, times, cpu, peer, *counts)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from bench import hands, report  # noqa: E402
-from bench.facts import read_facts  # noqa: E402
+from bench.facts import read_facts, read_load  # noqa: E402
 from bench.launches import measure_crowd, measure_launches  # noqa: E402
 from bench.liveliness import measure_liveliness  # noqa: E402
 from bench.memory import measure_memory  # noqa: E402
@@ -58,6 +59,9 @@ def read_arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the parts; 1 when one could not be measured or a target was missed."""
     arguments = read_arguments()
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # what was started is ended all the same
     logging.basicConfig(level=logging.WARNING)
     facts = read_facts()
     figures: list[report.Figure] = []
@@ -81,13 +85,14 @@ def main() -> int:
             print(f"kept: {folder}", file=sys.stderr)
         else:
             shutil.rmtree(folder, ignore_errors=True)
+    facts["load after"] = read_load()
     path = report.write(arguments.report, facts, figures, troubles)
     print("\n".join(f"{key}: {value}" for key, value in facts.items()), end="\n\n")
     print(report.as_text(figures), end="\n\n")
     missed = [one for one in figures if one.met is False]
     for trouble in troubles:
         print(f"part {trouble.part} could not be measured: {trouble.error}")
-    print(f"{len(figures)} figures, {len(missed)} targets missed; report: {path.relative_to(ROOT)}")
+    print(f"{len(figures)} figures, {len(missed)} targets missed; report: {path}")
     return 1 if troubles or missed else 0
 
 

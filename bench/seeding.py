@@ -16,9 +16,9 @@ BATCH = 2000
 
 
 def seed(
-    people: int, containers: int, events: int, own: int, viewer: str, whole_catalogue: bool
+    people: int, containers: int, events: int, own: dict[str, int], whole_catalogue: bool
 ) -> dict[str, int]:
-    """Fill the database up to these totals; `own` of the containers are the viewer's."""
+    """Fill the database up to these totals; `own` says how many are whose."""
     from ds01portal.models import Event, Person
     from workspaces.models import Container, Machine
 
@@ -28,9 +28,10 @@ def seed(
         sync_catalog()
     Machine.objects.filter(pk=1).update(worker_seen_at=dt.datetime.now(dt.UTC))
     _add_people(people - Person.objects.count())
-    me = Person.objects.get(username=viewer)
-    _add_containers([me], own - Container.objects.filter(owner=me).count())
-    others = list(Person.objects.exclude(pk=me.pk).order_by("pk"))
+    for username, count in own.items():
+        person = Person.objects.get(username=username)
+        _add_containers([person], count - Container.objects.filter(owner=person).count())
+    others = list(Person.objects.exclude(username__in=own).order_by("pk"))
     _add_containers(others, containers - Container.objects.count())
     _add_assignments()
     _add_events(events - Event.objects.count())

@@ -114,7 +114,7 @@ class Site:
     def _start(self, name: str, command: list[str]) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                command,
+                ["setpriv", "--pdeathsig", "TERM", "--", *command],  # never outlives this process
                 cwd=ROOT,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -204,6 +204,10 @@ def new_site(folder: Path, database: str) -> Iterator[Site]:
     try:
         site.prepare()
         yield site
+    except Exception:
+        for log in sorted((site.folder).glob("*.log")):
+            print(f"--- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
+        raise
     finally:
         site.stop()
         if drop:

@@ -107,7 +107,6 @@ prepare() {
         \( -path '*/data/*' -o -name '*sync*' -o -name 'aime*' \) | sort)
     once migrate "$(hash_of "${sources[@]}" requirements.txt)" migrate
     once catalogue "$(hash_of "${catalogue[@]}" ${AIME_CATALOG:+"$AIME_CATALOG"})" sync_catalog
-    once demo people create_demo
     if [ "$DEBUGGING" != True ]; then
         mapfile -t sources < <(find static -type f | sort)
         once static "$(hash_of "${sources[@]}" requirements.txt)" manage collectstatic --noinput
@@ -181,7 +180,11 @@ fi
 
 default DEBUG True
 default DS01_WORKSPACE_ROOT "$VAR/workspaces"
-if ! has_nvidia_driver; then default DS01_GPUS simulated:4xA100-40GB,1xH100-80GB:3g.40gb+4g.40gb; fi
+if ! has_nvidia_driver; then
+    default DS01_GPUS simulated:4xA100-40GB,1xH100-80GB:3g.40gb+4g.40gb
+    # The simulated cards have no driver that would say which images suit them.
+    default MLC_ARCH CUDA_ADA
+fi
 export PYTHONUNBUFFERED=1
 
 "$DEPLOY/engine.sh" ensure 8>&-
@@ -189,6 +192,8 @@ read -r DEBUGGING HOST DATABASE <<<"$(read_settings)"
 [ -n "${DATABASE:-}" ] || die "the settings cannot be read; see the lines above"
 prepare
 if has docker; then demo_image 8>&-; fi
+# After the image, which it offers to everybody; people who exist stay as they are.
+once demo "people and images $(docker image inspect -f '{{.Id}}' ds01/demo-python:1 2>/dev/null || true)" create_demo
 
 WEB='' WORKER=''
 trap asked_to_stop INT TERM HUP

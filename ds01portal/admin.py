@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
+from django.db import models
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
@@ -53,7 +55,11 @@ class PersonAdmin(UserAdmin[Person]):
     list_filter = ("groups", "is_active", "is_staff")
     search_fields = ("username", "email", "first_name", "last_name", "linux_name")
     readonly_fields = (*IDENTITY, "last_login", "date_joined")
-    filter_horizontal = ("groups",)
+    # Checkboxes: the two-list widget fails accessibility and needs inline styles.
+    filter_horizontal = ()
+    formfield_overrides = {
+        models.ManyToManyField: {"widget": forms.CheckboxSelectMultiple},
+    }
     actions = ("allocate_identity",)
     add_fieldsets = (
         (None, {"fields": ("username", "email", "usable_password", "password1", "password2")}),

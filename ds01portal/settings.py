@@ -116,7 +116,7 @@ else:
     DATABASES["default"]["CONN_MAX_AGE"] = 0
     DATABASES["default"]["OPTIONS"] = {
         **DATABASES["default"].get("OPTIONS", {}),
-        "pool": {"min_size": 1, "max_size": env.int("DATABASE_POOL_SIZE", default=20)}
+        "pool": {"min_size": 1, "max_size": env.int("DATABASE_POOL_SIZE", default=20)},
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

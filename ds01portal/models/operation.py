@@ -21,8 +21,7 @@ class OperationQuerySet(models.QuerySet["Operation"]):
     def due(self, now: dt.datetime) -> OperationQuerySet:
         """Return those a worker may claim: queued, or left behind by a dead worker."""
         return self.filter(not_before__lte=now).filter(
-            Q(state=Operation.State.QUEUED)
-            | Q(state=Operation.State.RUNNING, lease_until__lt=now)
+            Q(state=Operation.State.QUEUED) | Q(state=Operation.State.RUNNING, lease_until__lt=now)
         )
 
 

@@ -43,7 +43,13 @@
       cursor: { y: false },
       // A minute at least, or the first reading alone would stand in the middle of two days.
       scales: {
-        x: { range: (_, low, high) => [Math.min(low, high - LEAST_SECONDS), high] },
+        x: {
+          range: (plot, low, high) => {
+            const [times] = plot.data;
+            const last = times.length === 1 ? times[0] : high;
+            return [Math.min(low, last - LEAST_SECONDS), last];
+          },
+        },
         y: { range: (_, low, high) => [0, chart.max ?? Math.max(high ?? 1, 1)] },
       },
       axes: [

@@ -44,16 +44,25 @@
 
   function flush() {
     flushTimer = 0;
+    let fetching = false;
     for (const node of [...waiting]) {
-      if (!node.isConnected) {
-        waiting.delete(node);
-      } else if (!isInUse(node)) {
-        waiting.delete(node);
-        window.htmx?.trigger(node, "refresh");
+      waiting.delete(node);
+      // An answer under way may be older than the update, and replaces the element: the one in
+      // its place is asked again, or the last state would be lost.
+      const current = node.isConnected || !node.id ? node : document.getElementById(node.id);
+      if (!current?.isConnected) {
+        continue;
+      }
+      const underWay = current.classList.contains("htmx-request");
+      fetching ||= underWay;
+      if (underWay || isInUse(current)) {
+        waiting.add(current);
+      } else {
+        window.htmx?.trigger(current, "refresh");
       }
     }
     if (waiting.size) {
-      flushTimer = setTimeout(flush, 1000);
+      flushTimer = setTimeout(flush, fetching ? COALESCE_MS : 1000);
     }
   }
 

@@ -142,7 +142,7 @@ class DeviceAdmin(VerbAdmin):
                 text = _("%(added)d added, %(changed)d changed, %(gone)d gone.") % counts
                 self.message_user(request, text, messages.SUCCESS)
                 return redirect(CHANGELIST)
-            context = self.page_context(request, _("Read the GPUs of this machine"))
+            context = self.page_context(request, _("Read the GPUs"))
             context["report"] = sync_devices(dry_run=True)
         except PortalError as error:
             self.message_user(request, f"{error.message} {error.hint}", messages.ERROR)

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from catalog.services.lookups import lookup_image
 from ds01portal.exceptions import FolderRefused, InvalidInput, RefusedError
 from ds01portal.limits import Special, Unit, parse_limit
 from ds01portal.models import Person
 from workspaces.models import SharedFolder
 from workspaces.services.preflight import Finding, check_launch
-from workspaces.services.requests import LaunchRequest, choose_image, image_fields
+from workspaces.services.requests import LaunchRequest, choose_image
 
 T = TypeVar("T")
 MOST_DEVICES = 64  # more than any machine has; larger numbers are slips
@@ -91,16 +90,9 @@ def read_image(person: Person, options: dict[str, Any]) -> dict[str, Any]:
                 field="version" if version else "arch",
             )
         return choose_image(person=person, reference=reference)
-    found = lookup_image(framework=framework, version=version, architecture=architecture)
-    if found.image is not None:
-        return {**image_fields(found.image), "architecture": found.architecture}
-    return {
-        "image": None,
-        "reference": found.reference,
-        "framework": found.framework,
-        "version": found.version,
-        "architecture": found.architecture,
-    }
+    return choose_image(
+        person=person, framework=framework, version=version, architecture=architecture
+    )
 
 
 def read_count(options: dict[str, Any]) -> int:

@@ -77,7 +77,12 @@ def image_fields(image: Image) -> dict[str, Any]:
 
 
 def choose_image(
-    *, person: Person, framework: str = "", version: str = "", reference: str = ""
+    *,
+    person: Person,
+    framework: str = "",
+    version: str = "",
+    architecture: str = "",
+    reference: str = "",
 ) -> dict[str, Any]:
     """Return the image part of a request by look-up or by reference.
 
@@ -99,7 +104,9 @@ def choose_image(
                 value=reference[:200],
             )
         return image_fields(image)
-    found: LookupResult = lookup_image(framework=framework, version=version)
+    found: LookupResult = lookup_image(
+        framework=framework, version=version, architecture=architecture
+    )
     if found.image is not None:
         return {**image_fields(found.image), "architecture": found.architecture}
     return {

@@ -1,43 +1,30 @@
-"""The worker: claims operations and carries them out, watches the engine, keeps time.
+"""The worker process: claims operations, watches the engine, keeps time.
 
 Threads: one claims, several carry out, one extends leases, one follows engine events, one does
 what is due by the clock. A worker may be killed at any moment; leases and repeatable steps
-bring every operation to its right end. Not in charge of: what a verb does.
+bring every operation to its right end. Not in charge of: carrying out (`carrying`).
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection, transaction
-from django.utils import timezone
+from django.db import DatabaseError, close_old_connections, connection
 
 from catalog.services.images import refresh_engine_images
-from catalog.services.pulls import carry_out_pull
 from ds01portal.engine import get_engine
-from ds01portal.exceptions import EngineError, EngineTimeout, EngineUnreachable, PortalError
+from ds01portal.exceptions import EngineError
 from ds01portal.models import Operation
 from ds01portal.services.events import prune_updates
-from ds01portal.services.operations import (
-    LEASE,
-    Cancelled,
-    LostLease,
-    Work,
-    claim_operation,
-    timeout_error,
-)
-from workspaces.models import Container
+from ds01portal.services.operations import LEASE, LostLease, Work, claim_operation
 from workspaces.services.assignments import release_expired_holds
+from workspaces.services.carrying import carry_out, release_dead_workers, worker_name
 from workspaces.services.devices import sync_devices
-from workspaces.services.launches import abandon_launch, carry_out_launch
 from workspaces.services.machine import (
     note_learned,
     note_unreachable,
@@ -45,114 +32,11 @@ from workspaces.services.machine import (
     refresh_machine,
 )
 from workspaces.services.reconciliation import reconcile_containers
-from workspaces.services.transitions import STEPS, carry_out_transition
 
 logger = logging.getLogger(__name__)
 
 POLL = 0.02  # seconds; a look costs one indexed query
 EVENT_PAUSE = 0.3  # seconds in which engine events are gathered into one reconcile
-MOST_MISTAKES = 5  # attempts before an operation that fails for no known reason is ended
-Handler = Callable[[Work], None]
-
-
-def carry_out_image_pull(work: Work) -> None:
-    """Carry out a pull that an admin asked for, to its end."""
-    try:
-        carry_out_pull(work)
-    except Cancelled:
-        work.operation.refresh_from_db(fields=["cancel_requested"])
-        if work.operation.cancel_requested:
-            work.cancel()
-        else:
-            work.fail(timeout_error(work.operation))
-    except (EngineUnreachable, EngineTimeout):
-        raise
-    except PortalError as error:
-        work.fail(error)
-    else:
-        work.finish()
-
-
-HANDLERS: dict[str, Handler] = {
-    "launch": carry_out_launch,
-    "pull": carry_out_image_pull,
-    **dict.fromkeys(STEPS, carry_out_transition),
-}
-
-
-def worker_name() -> str:
-    """Return a name that tells host and process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def carry_out(operation: Operation) -> None:
-    """Carry out one claimed operation; never raises, whatever the handler does."""
-    work = Work(operation)
-    try:
-        HANDLERS[operation.kind](work)
-    except LostLease:
-        logger.warning("%s was taken over by another worker", operation)
-    except (EngineUnreachable, EngineTimeout) as error:
-        note_unreachable(error=error)
-        _give_back(work, error)
-    except Exception as error:
-        logger.exception("%s failed", operation)
-        _give_back(work, EngineError("The portal made a mistake.", cause=repr(error)))
-
-
-def _give_back(work: Work, error: EngineError) -> None:
-    """Try again later; after the fifth internal mistake end it, so that every state has an exit."""
-    try:
-        mistake = error.code == EngineError.code
-        if mistake and work.operation.attempt >= MOST_MISTAKES:
-            _end(work, error)
-        else:
-            work.postpone(error)
-    except (EngineUnreachable, EngineTimeout) as away:
-        work.postpone(away)
-    except (LostLease, DatabaseError):
-        logger.exception("%s could not be given back", work.operation)
-
-
-def _end(work: Work, error: EngineError) -> None:
-    """End what went wrong again and again; a launch is undone, as far as that can be done."""
-    if work.operation.kind != "launch":
-        work.fail(error)
-        return
-    try:
-        abandon_launch(work, error)
-    except (LostLease, EngineUnreachable, EngineTimeout):
-        raise
-    except Exception:
-        # What is left on the engine is unknown, so its devices stay taken until it is removed.
-        logger.exception("%s could not be undone", work.operation)
-        with transaction.atomic():
-            work.fail(error)
-            Container.objects.filter(pk=work.operation.subject_id).update(
-                state=Container.State.FAILED, error=error.as_dict(), request_key=None
-            )
-
-
-def carry_out_due(*, worker: str = "") -> int:
-    """Carry out what is due, one after the other, in this thread; return how many."""
-    count = 0
-    while operation := claim_operation(worker=worker or worker_name()):
-        carry_out(operation)
-        count += 1
-    return count
-
-
-def release_dead_workers() -> int:
-    """Let operations of dead workers on this host be claimed at once; return how many."""
-    host = socket.gethostname()
-    dead = []
-    running = Operation.objects.filter(state=Operation.State.RUNNING)
-    for name in running.values_list("worker", flat=True).distinct():
-        where, _, pid = name.partition(":")
-        if where == host and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
-            dead.append(name)
-    past = timezone.now() - dt.timedelta(seconds=1)
-    return running.filter(worker__in=dead).update(lease_until=past)
 
 
 class Worker:

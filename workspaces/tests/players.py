@@ -30,7 +30,7 @@ from ds01portal.models.operation import OperationQuerySet  # noqa: E402
 from ds01portal.services import operations  # noqa: E402
 from workspaces.models import Assignment, Container, Device  # noqa: E402
 from workspaces.services import assignments, containers, devices, machine, requests  # noqa: E402
-from workspaces.services import worker as workers  # noqa: E402
+from workspaces.services import carrying as workers  # noqa: E402
 
 IMAGE = "ds01/demo-python:1"
 

@@ -14,7 +14,7 @@ from ds01portal.exceptions import EngineUnreachable, IllegalTransition, RefusedE
 from ds01portal.models import Event, Operation, Person
 from ds01portal.services.operations import LostLease, Work, claim_operation
 from workspaces.models import Assignment, Container, Device, ForeignUse, Machine, SharedFolder
-from workspaces.services import containers, worker
+from workspaces.services import carrying, containers
 from workspaces.services.force import force_settle_container, release_container_devices
 from workspaces.services.machine import note_unreachable
 from workspaces.services.trouble import find_trouble
@@ -91,13 +91,13 @@ def test_the_list_needs_a_constant_number_of_queries(
 def test_a_bulk_verb_reports_each_container_and_each_refusal(ada, portal, alice, launch):
     running, stopped = launch(alice, "one"), launch(alice, "two")
     containers.stop_container(container=stopped, actor=alice)
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
     told = act(ada, CONTAINERS, "stop_containers", running, stopped)
 
     assert sorted(level for level, _text in told) == ["error", "success"]
     assert any("two is stopped; stop is not possible" in text for _level, text in told)
-    worker.carry_out_due()
+    carrying.carry_out_due()
     running.refresh_from_db()
     assert (running.state, running.stop_reason) == (State.STOPPED, "It was stopped by ada.")
 
@@ -173,7 +173,7 @@ def test_removing_says_first_what_goes_and_what_stays(ada, portal, alice, launch
     assert container.state == State.RUNNING
 
     told = act(ada, CONTAINERS, "remove_containers", container, confirmed="yes")
-    worker.carry_out_due()
+    carrying.carry_out_due()
     container.refresh_from_db()
     assert told[0][0] == "success"
     assert container.state == State.REMOVED
@@ -222,7 +222,7 @@ def test_the_history_of_a_container_is_its_events(ada, portal, alice, launch):
 def test_the_page_says_since_when_and_why(ada, portal, alice, launch):
     container = launch(alice, "one")
     containers.stop_container(container=container, actor=alice)
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
     text = page(ada, f"{CONTAINERS}{container.pk}/change/")
 
@@ -236,7 +236,7 @@ def test_the_page_says_since_when_and_why(ada, portal, alice, launch):
 def test_the_gpu_of_a_stopped_container_is_released_with_a_reason(ada, portal, alice, launch):
     container = launch(alice, "one", devices=1)
     containers.stop_container(container=container, actor=alice)
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
     told = act(ada, CONTAINERS, "release_gpus", container)
 
@@ -253,12 +253,12 @@ def test_a_container_whose_gpu_was_released_gets_one_again_at_its_start(
 ):
     container = launch(alice, "one", devices=1)
     containers.stop_container(container=container, actor=alice)
-    worker.carry_out_due()
+    carrying.carry_out_due()
     release_container_devices(container=container, actor=admin_person)
 
     container.refresh_from_db()
     containers.start_container(container=container, actor=alice)
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
     container.refresh_from_db()
     assert container.state == State.RUNNING

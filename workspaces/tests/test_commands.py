@@ -23,7 +23,7 @@ from ds01portal.exceptions import EngineConflict, ImagePullFailed, NotFound
 from ds01portal.management.base import find_user, read_input, run_beside_others
 from ds01portal.models import Event, Operation, Person
 from workspaces.models import Assignment, Container, Device, Machine, SharedFolder
-from workspaces.services import worker
+from workspaces.services import carrying
 
 pytestmark = pytest.mark.django_db
 IMAGE = ("--image", DEMO_IMAGE)
@@ -64,7 +64,7 @@ def beside(monkeypatch):
     """Have the worker carry out what is due at the first look of a command that waits."""
 
     def carry_out(_seconds: float) -> None:
-        worker.carry_out_due()
+        carrying.carry_out_due()
 
     monkeypatch.setattr("ds01portal.management.base.time.sleep", carry_out)
 
@@ -402,7 +402,7 @@ def test_waiting_ends_in_time_and_cancels_nothing(manage, portal, alice):
 def test_a_cancelled_launch_says_so(manage, portal, alice, monkeypatch):
     def cancel(_seconds):
         Operation.objects.update(cancel_requested=True)
-        worker.carry_out_due()
+        carrying.carry_out_due()
 
     monkeypatch.setattr("ds01portal.management.base.time.sleep", cancel)
 

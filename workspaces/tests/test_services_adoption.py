@@ -15,7 +15,7 @@ from ds01portal.engine.fake import FakeEngine
 from ds01portal.exceptions import ImageRefused, NoFreeDevice, QuotaExceeded
 from ds01portal.models import Event, Person
 from workspaces.models import Container, Device, ForeignUse
-from workspaces.services import adoption, assignments, containers, worker
+from workspaces.services import adoption, assignments, carrying, containers
 from workspaces.services.reconciliation import ReconcileReport, reconcile_containers
 from workspaces.services.specs import own_image_tag
 
@@ -248,7 +248,7 @@ def test_an_owner_of_a_container_may_stop_start_and_remove_it_here(
     row = adopted("bert._.200001")
     for verb, state in (("stop", "stopped"), ("start", "running"), ("remove", "removed")):
         containers.VERBS[verb](container=row, actor=alice)
-        worker.carry_out_due()
+        carrying.carry_out_due()
         row.refresh_from_db()
         assert row.state == state
     assert portal.containers == {}
@@ -273,7 +273,7 @@ def test_an_image_that_is_not_a_containers_own_stays_when_it_is_removed(
     assert own_image_tag(row) == ""
     images = {tag for one in portal.images.values() for tag in one.tags}
     containers.remove_container(container=row, actor=alice)
-    worker.carry_out_due()
+    carrying.carry_out_due()
     assert portal.containers == {}
     assert {tag for one in portal.images.values() for tag in one.tags} == images
 
@@ -283,7 +283,7 @@ def test_an_own_image_that_another_container_uses_stays(portal: FakeEngine, alic
     portal.spawn_foreign("bert._.200001", image=tag, labels=mlc_labels("alice", "bert"))
     portal.spawn_foreign("second", image=tag)
     containers.remove_container(container=adopted("bert._.200001"), actor=alice)
-    worker.carry_out_due()
+    carrying.carry_out_due()
     assert [one.name for one in portal.containers.values()] == ["second"]
     assert any(tag in image.tags for image in portal.images.values())
     assert not Container.objects.live().filter(engine_name="bert._.200001").exists()
@@ -404,7 +404,7 @@ def test_a_hostile_label_never_makes_anybodys_use_less_than_nothing(
     assert assignments.used_gpueq(owner=alice) == 1.0
     assert assignments.used_gpueq(owner=charlie) == 0.0
     containers.remove_container(container=row, actor=alice)
-    worker.carry_out_due()
+    carrying.carry_out_due()
     reconcile_containers()
     assert assignments.used_gpueq(owner=alice) == 0.0
 

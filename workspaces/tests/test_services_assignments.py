@@ -282,5 +282,3 @@ def test_hold_time_moves_with_the_clock_it_is_given(simulated_devices, alice):
     now = timezone.now() + dt.timedelta(days=1)
     assignments.hold_devices(container=container, now=now)
     assert Assignment.objects.get().hold_until == now + dt.timedelta(minutes=15)
-
-

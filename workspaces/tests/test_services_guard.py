@@ -11,7 +11,7 @@ from ds01portal.engine.base import Observed
 from ds01portal.exceptions import EngineError, EngineUnreachable
 from ds01portal.models import Event
 from workspaces.models import Assignment, Container
-from workspaces.services import assignments, containers, worker
+from workspaces.services import assignments, carrying, containers
 from workspaces.services.reconciliation import reconcile_containers
 
 pytestmark = pytest.mark.django_db
@@ -89,7 +89,7 @@ def test_after_a_start_that_failed_the_guard_still_knows_the_old_device(
     launch(bob, "new", device_uuids=tuple(released.spec["devices"]))
     portal.fail_next("ensure_network", EngineError("No network."))
     containers.start_container(container=released, actor=released.owner)
-    worker.carry_out_due()
+    carrying.carry_out_due()
     portal.start_container(released.engine_name)
 
     assert reconcile_containers().stopped == [released.engine_name]

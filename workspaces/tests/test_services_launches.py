@@ -19,7 +19,7 @@ from ds01portal.exceptions import (
 )
 from ds01portal.models import Event, Operation
 from workspaces.models import Assignment, Container
-from workspaces.services import containers, launches, worker
+from workspaces.services import carrying, containers, launches
 from workspaces.services.folders import home_path
 
 pytestmark = pytest.mark.django_db
@@ -66,7 +66,7 @@ def test_a_failure_at_any_step_leaves_nothing_behind(portal, alice, ask, step):
     container = ask(alice, "unlucky", devices=2)
     portal.fail_next(step, EngineError("Broken.", cause="planned"))
 
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
     container.refresh_from_db()
     assert container.state == Container.State.FAILED
@@ -80,13 +80,13 @@ def test_an_engine_that_goes_away_delays_a_launch_and_frees_nothing(portal, alic
     container = ask(alice, "patient", devices=2)
     portal.fail_next(step, EngineUnreachable("Away."))
 
-    worker.carry_out_due()
+    carrying.carry_out_due()
     container.refresh_from_db()
     assert container.state == Container.State.LAUNCHING
     assert Assignment.objects.live().count() == 2
 
     Operation.objects.update(not_before=timezone.now())
-    worker.carry_out_due()
+    carrying.carry_out_due()
     container.refresh_from_db()
     assert container.state == Container.State.RUNNING
     assert len(portal.list_containers()) == 1
@@ -97,12 +97,12 @@ def test_an_undo_that_is_cut_off_goes_on_later(portal, alice, ask):
     portal.fail_next("start_container", EngineError("Broken."))
     portal.fail_next("untag_image", EngineUnreachable("Away."))
 
-    worker.carry_out_due()
+    carrying.carry_out_due()
     container.refresh_from_db()
     assert container.state == Container.State.LAUNCHING
 
     Operation.objects.update(not_before=timezone.now())
-    worker.carry_out_due()
+    carrying.carry_out_due()
     container.refresh_from_db()
     assert container.state == Container.State.FAILED
     assert container.error["message"] == "Broken."
@@ -113,7 +113,7 @@ def test_a_cancel_undoes_everything_and_forgets_the_container(portal, alice, ask
     container = ask(alice, "regret", devices=1)
 
     assert containers.cancel_launch(container=container, actor=alice)
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
     container.refresh_from_db()
     assert container.state == Container.State.REMOVED
@@ -125,7 +125,7 @@ def test_past_its_deadline_a_launch_ends_as_a_timeout(portal, alice, ask):
     container = ask(alice, "late")
     Operation.objects.update(deadline_at=timezone.now() - dt.timedelta(seconds=1))
 
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
     container.refresh_from_db()
     assert container.state == Container.State.FAILED
@@ -169,7 +169,7 @@ def test_a_name_in_use_is_refused_and_free_again_after_removal(portal, alice, la
         launch(alice, "mine")
 
     containers.remove_container(container=container, actor=alice)
-    worker.carry_out_due()
+    carrying.carry_out_due()
     assert launch(alice, "mine").state == Container.State.RUNNING
 
 
@@ -177,7 +177,7 @@ def test_somebody_elses_container_of_that_name_on_the_engine_is_left_alone(porta
     portal.spawn_foreign(f"taken._.{alice.uid}")
 
     container = ask(alice, "taken")
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
     container.refresh_from_db()
     assert container.state == Container.State.FAILED
@@ -218,7 +218,7 @@ def test_a_container_that_is_not_what_was_asked_for_is_undone(portal, alice, ask
         "workspaces.services.verification._facts", lambda *_: {"capabilities": False}
     )
 
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
     container.refresh_from_db()
     assert container.state == Container.State.FAILED
@@ -235,5 +235,5 @@ def test_every_phase_is_entered_in_order(portal, alice, ask, monkeypatch):
         lambda self, phase, *a: (seen.append(phase), enter(self, phase)),
     )
     ask(alice, "phases")
-    worker.carry_out_due()
+    carrying.carry_out_due()
     assert tuple(seen) == launches.PHASES

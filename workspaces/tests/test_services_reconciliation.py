@@ -10,7 +10,7 @@ from django.utils import timezone
 from ds01portal.exceptions import EngineError, EngineTimeout, EngineUnreachable
 from ds01portal.models import Event, Operation
 from workspaces.models import Assignment, Container, ForeignUse, Machine
-from workspaces.services import containers, observations, worker
+from workspaces.services import carrying, containers, observations
 from workspaces.services.folders import home_path
 from workspaces.services.reconciliation import reconcile_containers
 
@@ -144,9 +144,7 @@ def test_a_dry_run_tells_everything_and_changes_nothing(portal, alice, launch):
 
 
 @pytest.mark.parametrize("error", [EngineUnreachable, EngineTimeout, EngineError])
-def test_when_the_listing_fails_nothing_is_known_and_nothing_changes(
-    portal, alice, launch, error
-):
+def test_when_the_listing_fails_nothing_is_known_and_nothing_changes(portal, alice, launch, error):
     container = launch(alice, devices=1)
     portal.stop_container(container.engine_name)
     portal.spawn_foreign("stray")
@@ -250,7 +248,7 @@ def test_a_failed_launch_is_no_row_to_compare(portal, alice, ask, run_due):
 def test_what_stopped_with_the_engine_says_so_and_other_reasons_stay(portal, alice, launch):
     mine, crashed, starved = (launch(alice, name) for name in ("mine", "crashed", "starved"))
     containers.stop_container(container=mine, actor=alice)
-    worker.carry_out_due()
+    carrying.carry_out_due()
     portal.exit_container(crashed.engine_name, 137)
     portal.exit_container(starved.engine_name, 137, out_of_memory=True)
     reconcile_containers()

@@ -106,10 +106,8 @@ def test_labels_are_those_of_mlc_and_the_portals_own(person):
 @pytest.mark.django_db
 def test_no_label_has_a_comma_not_even_one_of_the_image(person):
     """`mlc list` splits on commas and crashes."""
-    image = details(**{"maintainers": "a, b, c", "plain": "x"})
-    container = make(
-        person, spec={"devices": ["GPU-1", "GPU-2"], "data_path": "/data/a,b"}
-    )
+    image = details(maintainers="a, b, c", plain="x")
+    container = make(person, spec={"devices": ["GPU-1", "GPU-2"], "data_path": "/data/a,b"})
     labels = build(container, image).labels
     assert not any("," in value for value in labels.values())
     assert labels["maintainers"] == "a; b; c"

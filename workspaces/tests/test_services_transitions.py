@@ -22,7 +22,7 @@ from ds01portal.limits import UNLIMITED
 from ds01portal.models import Event, Operation
 from ds01portal.services.quotas import set_limits
 from workspaces.models import Assignment, Container, Device, Machine
-from workspaces.services import assignments, containers, worker
+from workspaces.services import assignments, carrying, containers
 from workspaces.services.folders import home_path
 
 pytestmark = pytest.mark.django_db
@@ -83,7 +83,9 @@ def bring(portal, launch, run_due):
 
     def bring_to(owner, state, **wishes):
         container = launch(owner, **wishes)
-        for verb in {"stopped": ["stop"], "paused": ["pause"], "removed": ["remove"]}.get(state, []):
+        for verb in {"stopped": ["stop"], "paused": ["pause"], "removed": ["remove"]}.get(
+            state, []
+        ):
             containers.VERBS[verb](container=container, actor=owner)
             run_due()
         container.refresh_from_db()
@@ -95,14 +97,14 @@ def bring(portal, launch, run_due):
 
 def act(verb, container, actor):
     containers.VERBS[verb](container=container, actor=actor)
-    worker.carry_out_due()
+    carrying.carry_out_due()
     container.refresh_from_db()
     return container
 
 
 def retry():
     Operation.objects.update(not_before=timezone.now())
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
 
 def pass_hold(minutes=60):
@@ -206,9 +208,7 @@ def test_a_timeout_in_the_middle_of_a_verb_decides_nothing(portal, bring, alice,
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_the_engine_refuses_leaves_what_is_observed_and_says_why(
-    portal, bring, alice, verb
-):
+def test_a_verb_the_engine_refuses_leaves_what_is_observed_and_says_why(portal, bring, alice, verb):
     container = bring(alice, BEFORE[verb], devices=1)
     portal.fail_next(CALL[verb], EngineError("Docker is cross.", cause="planned"))
 
@@ -245,7 +245,7 @@ def test_a_verb_past_its_deadline_ends_as_a_timeout_with_what_is_observed(bring,
     containers.VERBS[verb](container=container, actor=alice)
     Operation.objects.live().update(deadline_at=timezone.now() - dt.timedelta(seconds=1))
 
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
     container.refresh_from_db()
     assert container.state == BEFORE[verb]
@@ -260,13 +260,13 @@ def test_a_stop_says_who_did_it(bring, alice, admin_person):
 
     theirs = bring(alice, "running")
     containers.stop_container(container=theirs, actor=admin_person)
-    worker.carry_out_due()
+    carrying.carry_out_due()
     theirs.refresh_from_db()
     assert admin_person.display_name in theirs.stop_reason
 
     by_clock = bring(alice, "running")
     containers.stop_container(container=by_clock, actor=None, reason="It was idle.")
-    worker.carry_out_due()
+    carrying.carry_out_due()
     by_clock.refresh_from_db()
     assert by_clock.stop_reason == "It was idle."
 
@@ -362,7 +362,7 @@ def test_a_start_that_came_just_before_the_end_of_the_hold_wins(bring, alice):
     # It was read as expired; the start comes before it is released.
     containers.start_container(container=container, actor=alice)
     freed = assignments.release_expired_hold(container_id=container.pk, now=later)
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
     assert freed == []
     container.refresh_from_db()

@@ -15,7 +15,7 @@ from ds01portal.exceptions import EngineError, EngineTimeout, EngineUnreachable
 from ds01portal.models import Operation
 from ds01portal.services.operations import Work, cancel_operation, claim_operation
 from workspaces.models import Assignment, Container, Machine
-from workspaces.services import containers, requests, worker
+from workspaces.services import carrying, containers, requests
 from workspaces.services.folders import home_path
 
 pytestmark = pytest.mark.django_db
@@ -33,7 +33,7 @@ def remote_image(portal):
         framework="Remote",
         framework_slug="remote",
         version="1",
-        architectures="[CUDA_ADA]",
+        architectures=";CUDA_ADA;",
         reference=REMOTE,
     )
 
@@ -51,14 +51,14 @@ def ask_remote(remote_image):
 
 def due_again():
     Operation.objects.live().update(not_before=timezone.now())
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
 
 def break_handler(monkeypatch, error, kind="launch"):
     def fail(work):
         raise error
 
-    monkeypatch.setitem(worker.HANDLERS, kind, fail)
+    monkeypatch.setitem(carrying.HANDLERS, kind, fail)
 
 
 @pytest.mark.parametrize("error", [EngineUnreachable, EngineTimeout])
@@ -66,14 +66,14 @@ def test_without_an_answer_an_operation_waits_and_says_why(portal, alice, ask, e
     container = ask(alice, devices=1)
     portal.fail_next("tag_image", error("No answer."))
 
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
     operation = Operation.objects.get()
     assert (operation.state, operation.message) == ("queued", "No answer.")
     assert operation.lease_until is None
     assert operation.not_before > timezone.now()
     assert not Machine.current().reachable
-    assert worker.carry_out_due() == 0
+    assert carrying.carry_out_due() == 0
 
     due_again()
     container.refresh_from_db()
@@ -95,7 +95,7 @@ def test_an_outage_that_lasts_longer_than_five_tries_ends_nothing(portal, alice,
 def test_a_mistake_of_the_portal_is_tried_again(portal, alice, ask, monkeypatch):
     container = ask(alice)
     break_handler(monkeypatch, RuntimeError("a mistake"))
-    worker.carry_out_due()
+    carrying.carry_out_due()
     assert Operation.objects.get().state == "queued"
     assert Operation.objects.get().message == "The portal made a mistake."
 
@@ -109,9 +109,7 @@ def test_after_five_mistakes_a_launch_ends_and_leaves_nothing_behind(
     portal, alice, ask, monkeypatch
 ):
     container = ask(alice, "cursed", devices=2, request_key="k")
-    monkeypatch.setattr(
-        "workspaces.services.launches.verify_container", lambda **_: 1 / 0
-    )
+    monkeypatch.setattr("workspaces.services.launches.verify_container", lambda **_: 1 / 0)
     for _try in range(5):
         due_again()
 
@@ -145,9 +143,7 @@ def test_an_undo_by_mistake_waits_for_an_engine_that_is_away(portal, alice, ask,
     assert not Assignment.objects.live().exists()
 
 
-def test_what_cannot_be_undone_ends_all_the_same_and_frees_nothing(
-    portal, alice, ask, monkeypatch
-):
+def test_what_cannot_be_undone_ends_all_the_same_and_frees_nothing(portal, alice, ask, monkeypatch):
     """The engine may still run it: unknown is not free. Removing it later frees it."""
     container = ask(alice, devices=1)
     break_handler(monkeypatch, RuntimeError("a mistake"))
@@ -162,7 +158,7 @@ def test_what_cannot_be_undone_ends_all_the_same_and_frees_nothing(
 
     monkeypatch.undo()
     containers.remove_container(container=container, actor=alice)
-    worker.carry_out_due()
+    carrying.carry_out_due()
     assert not Assignment.objects.live().exists()
 
 
@@ -195,7 +191,7 @@ def test_a_kind_nobody_knows_ends_too(portal):
         deadline_at=now,
         attempt=4,
     )
-    worker.carry_out_due()
+    carrying.carry_out_due()
     assert Operation.objects.get().state == "failed"
 
 
@@ -209,12 +205,12 @@ def test_a_database_that_fails_while_giving_back_leaves_it_to_the_lease(
         raise DatabaseError("gone")
 
     monkeypatch.setattr(Work, "postpone", fail)
-    assert worker.carry_out_due() == 1
+    assert carrying.carry_out_due() == 1
     assert Operation.objects.get().state == "running"
 
     monkeypatch.undo()
     Operation.objects.update(lease_until=timezone.now() - dt.timedelta(seconds=1))
-    assert worker.carry_out_due() == 1
+    assert carrying.carry_out_due() == 1
     assert Operation.objects.get().state == "done"
 
 
@@ -227,7 +223,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing_more(portal, alice, ask, mo
         assert claim_operation(worker="other").attempt == 2
 
     monkeypatch.setattr(verify, lose_the_lease)
-    worker.carry_out_due(worker="zombie")
+    carrying.carry_out_due(worker="zombie")
 
     operation = Operation.objects.get()
     assert (operation.state, operation.worker) == ("running", "other")
@@ -236,7 +232,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing_more(portal, alice, ask, mo
     assert Assignment.objects.get().state == "reserved"
 
     monkeypatch.undo()
-    worker.carry_out(operation)
+    carrying.carry_out(operation)
     container.refresh_from_db()
     assert container.state == State.RUNNING
     assert len(portal.list_containers()) == 1
@@ -245,25 +241,25 @@ def test_a_worker_that_lost_its_lease_writes_nothing_more(portal, alice, ask, mo
 def test_operations_of_dead_workers_on_this_host_are_free_at_once(portal, alice, bob, ask):
     ask(alice)
     ask(bob)
-    host = worker.worker_name().partition(":")[0]
+    host = carrying.worker_name().partition(":")[0]
     claim_operation(worker=f"{host}:999999999")
     claim_operation(worker="elsewhere:999999999")
 
-    assert worker.release_dead_workers() == 1
-    assert worker.carry_out_due() == 1
+    assert carrying.release_dead_workers() == 1
+    assert carrying.carry_out_due() == 1
     assert Operation.objects.get(state="running").worker == "elsewhere:999999999"
 
 
 def test_a_living_worker_keeps_its_operation(portal, alice, ask):
     ask(alice)
-    claim_operation(worker=worker.worker_name())
-    assert worker.release_dead_workers() == 0
-    assert worker.carry_out_due() == 0
+    claim_operation(worker=carrying.worker_name())
+    assert carrying.release_dead_workers() == 0
+    assert carrying.carry_out_due() == 0
 
 
 def test_an_image_that_is_not_here_is_pulled_with_progress(portal, alice, ask_remote):
     container = ask_remote(alice)
-    worker.carry_out_due()
+    carrying.carry_out_due()
     container.refresh_from_db()
     assert container.state == State.RUNNING
     assert container.image_engine_id == portal.inspect_image(REMOTE).id
@@ -273,7 +269,7 @@ def test_a_launch_cancelled_in_the_queue_pulls_nothing(portal, alice, ask_remote
     container = ask_remote(alice, devices=1)
     assert containers.cancel_launch(container=container, actor=alice)
 
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
     container.refresh_from_db()
     assert container.state == State.REMOVED
@@ -292,7 +288,7 @@ def test_a_launch_cancelled_while_it_pulls_is_undone(portal, alice, ask_remote, 
 
     portal.registry[REMOTE].seconds_per_step = 0.01
     monkeypatch.setattr(Work, "report", cancel)
-    worker.carry_out_due()
+    carrying.carry_out_due()
 
     container.refresh_from_db()
     assert container.state == State.REMOVED
@@ -305,7 +301,7 @@ def test_a_launch_cancelled_while_it_pulls_is_undone(portal, alice, ask_remote, 
 def test_a_pull_that_breaks_ends_the_launch_with_the_reason(portal, alice, ask_remote):
     container = ask_remote(alice, devices=1)
     portal.registry[REMOTE].breaks_with = "connection reset by peer"
-    worker.carry_out_due()
+    carrying.carry_out_due()
     container.refresh_from_db()
     assert container.state == State.FAILED
     assert container.error["family"] == "image"
@@ -331,7 +327,7 @@ def test_two_people_share_one_pull(portal, alice, ask_remote):
     bobs = threading.Thread(target=pull)
     bobs.start()
     assert begun.wait(5)
-    worker.carry_out_due()
+    carrying.carry_out_due()
     bobs.join(5)
 
     container.refresh_from_db()
@@ -346,7 +342,7 @@ def test_a_pull_ahead_of_time_ends_done_cancelled_failed_or_too_late(
     def pull(**values):
         operation = request_pull(image=remote_image, actor=admin_person)
         Operation.objects.filter(pk=operation.pk).update(**values)
-        worker.carry_out_due()
+        carrying.carry_out_due()
         operation.refresh_from_db()
         return operation
 
@@ -362,7 +358,7 @@ def test_a_pull_ahead_of_time_ends_done_cancelled_failed_or_too_late(
 def test_a_pull_waits_for_an_engine_that_is_away(portal, remote_image, admin_person):
     request_pull(image=remote_image, actor=admin_person)
     portal.go_down()
-    worker.carry_out_due()
+    carrying.carry_out_due()
     assert Operation.objects.get().state == "queued"
     portal.come_up()
     due_again()

@@ -525,7 +525,9 @@ def test_silence_is_broken_by_pings_that_carry_the_place(monkeypatch):
         hub.forget()
         return parts
 
-    assert asyncio.run(story()) == [b"id: 9\nevent: ping\ndata: {}\n\n"] * 2
+    pings = asyncio.run(story())
+    assert len(pings) >= 2
+    assert set(pings) == {b"id: 9\nevent: ping\ndata: {}\n\n"}
 
 
 def test_what_was_replayed_is_not_told_again():

@@ -544,10 +544,10 @@ def launch(username: str, name: str, reference: str) -> tuple[str, str, int]:
     from catalog.models import Image
     from ds01portal.engine import get_engine
     from ds01portal.models import Person
+    from workspaces.services.carrying import carry_out_due
     from workspaces.services.containers import launch_container
     from workspaces.services.machine import refresh_machine
     from workspaces.services.requests import LaunchRequest, image_fields
-    from workspaces.services.worker import carry_out_due
 
     refresh_machine()
     found = get_engine().inspect_image(reference)

@@ -6,10 +6,13 @@ import json
 import uuid
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from ds01portal.exceptions import EngineError
 from ds01portal.models import Operation
-from workspaces.models import Assignment, Container
+from workspaces.models import Assignment, Container, Device
 from workspaces.services import machine
 
 pytestmark = pytest.mark.django_db
@@ -76,10 +79,6 @@ def test_the_front_page_says_what_runs_and_what_is_left(client, portal, alice, b
 def test_a_full_machine_says_when_the_next_gpu_is_free(client, portal, alice, bob, launch):
     launch(alice, "a", devices=2)
     Assignment.objects.update(hold_until="2030-01-01T12:00Z")
-    for device in Assignment.objects.none():
-        assert device
-    from workspaces.models import Device
-
     Device.objects.exclude(assignments__isnull=False).update(drained=True)
     client.force_login(bob)
 
@@ -93,8 +92,6 @@ def test_a_failed_launch_says_whose_turn_it_is_and_can_be_dismissed(
     client, portal, alice, ask, run_due
 ):
     container = ask(alice, "thesis")
-    from ds01portal.exceptions import EngineError
-
     portal.fail_next("create_container", EngineError("Docker could not create it.", cause="boom"))
     run_due()
     client.force_login(alice)
@@ -156,13 +153,10 @@ def test_a_silent_worker_is_said_on_the_front_page(client, portal, alice):
 def test_the_front_page_asks_the_same_queries_for_1_and_20(
     client, portal, alice, launch, django_assert_num_queries
 ):
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
-
     launch(alice, "first", devices=1)
     client.force_login(alice)
     client.get("/")
-    with CaptureQueriesContext(connection, ) as one:
+    with CaptureQueriesContext(connection) as one:
         client.get("/")
     many(alice, 20, state=State.RUNNING)
     with django_assert_num_queries(len(one)):
@@ -266,7 +260,9 @@ def test_a_cancel_without_a_launch_is_refused(client, portal, alice, launch):
     assert "There is no launch of thesis to cancel any more." in answer.text
 
 
-@pytest.mark.parametrize("verb", ["start", "stop", "restart", "pause", "resume", "remove", "cancel"])
+@pytest.mark.parametrize(
+    "verb", ["start", "stop", "restart", "pause", "resume", "remove", "cancel"]
+)
 def test_verbs_are_never_carried_out_by_a_link(client, portal, alice, launch, verb):
     container = launch(alice, "thesis")
     client.force_login(alice)
@@ -308,7 +304,9 @@ def test_strangers_get_404_on_every_part(client, portal, alice, bob, charlie, la
     assert client.get(reverse(f"container-{part}", args=[uuid.uuid4()])).status_code == 404
 
 
-@pytest.mark.parametrize("verb", ["start", "stop", "restart", "pause", "resume", "remove", "cancel"])
+@pytest.mark.parametrize(
+    "verb", ["start", "stop", "restart", "pause", "resume", "remove", "cancel"]
+)
 def test_strangers_verbs_change_nothing(client, portal, alice, bob, launch, verb):
     container = launch(alice, "thesis")
     client.force_login(bob)
@@ -370,9 +368,7 @@ def test_the_overview_tells_its_story(client, portal, alice, launch, run_due):
         assert words in page
 
 
-def test_the_terminal_page_lets_its_styles_in_and_no_other_page_does(
-    client, portal, alice, launch
-):
+def test_the_terminal_page_lets_its_styles_in_and_no_other_page_does(client, portal, alice, launch):
     container = launch(alice, "thesis")
     client.force_login(alice)
 
@@ -447,3 +443,14 @@ def test_no_page_has_anything_inline(client, portal, alice, launch):
         assert "<style" not in page, url
         assert " onclick=" not in page, url
         assert "<script>" not in page, url
+
+
+def test_parts_of_a_page_inherit_nothing_from_what_is_around_them(client, portal, alice, launch):
+    """A card inside a live region must not take over that region's hx-select."""
+    launch(alice, "thesis")
+    client.force_login(alice)
+
+    page = client.get("/").text
+
+    assert '"disableInheritance": true' in page
+    assert 'hx-select="#home-list"' in page

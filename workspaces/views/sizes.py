@@ -63,10 +63,10 @@ def refuse_unit(unit: Tile, usage: Usage) -> str:
         return _("Your limits allow no GPU.")
     left = usage.left("gpueq")
     if unit.device.gpueq > left + ENOUGH:
-        return _("It counts as %(weight)s GPU; your limit leaves %(left)s.") % {
-            "weight": _plain(unit.device.gpueq),
-            "left": _plain(left),
-        }
+        words = {"weight": _plain(unit.device.gpueq), "left": _plain(left)}
+        if left <= ENOUGH:
+            return _("It counts as %(weight)s GPU; your limit leaves none.") % words
+        return _("It counts as %(weight)s GPU; your limit leaves %(left)s.") % words
     return ""
 
 
@@ -98,6 +98,8 @@ def _refuse_count(count: int, board: Board, usage: Usage) -> str:
         return ""
     if sum(sorted(free)[:count]) <= left + ENOUGH:
         return _("your limit is %(left)s more; pick slices that fit below") % {"left": _plain(left)}
+    if left <= ENOUGH:
+        return _("your limit leaves none")
     return _("your limit is %(left)s more") % {"left": _plain(left)}
 
 

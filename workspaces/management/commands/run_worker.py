@@ -9,8 +9,9 @@ from django.core.management.base import CommandParser
 
 from ds01portal.exceptions import EngineUnreachable
 from ds01portal.management.base import PortalCommand
+from workspaces.services.carrying import carry_out_due, release_dead_workers
 from workspaces.services.machine import refresh_machine
-from workspaces.services.worker import Worker, carry_out_due, release_dead_workers
+from workspaces.services.worker import Worker
 
 
 class Command(PortalCommand):

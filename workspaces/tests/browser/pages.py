@@ -105,8 +105,8 @@ def watch_progress(page: Page) -> None:
           const look = () => {
             const pill = document.querySelector("#c-head .pill");
             const step = document.querySelector(".phase-now");
-            const words = [pill, step].map((node) => node?.textContent.replace(/\\s+/g, " ").trim());
-            const line = words.filter(Boolean).join(" / ");
+            const words = [pill, step].filter(Boolean).map((node) => node.textContent);
+            const line = words.join(" / ").replace(/\\s+/g, " ").trim();
             if (line && line !== window.ds01Seen.at(-1)) {
               window.ds01Seen.push(line);
             }
