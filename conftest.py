@@ -36,6 +36,7 @@ def own_folders(tmp_path: Path, settings: Any) -> None:
     settings.DS01_WORKSPACE_ROOT = str(tmp_path / "workspaces")
     settings.DS01_SHARED_ROOTS = [str(tmp_path / "shared")]
     settings.DS01_DISK_FLOOR = 0
+    settings.DS01_NETWORK_RANGE = "10.213.0.0/16"
     settings.DS01_GPUS = GPUS
     settings.MLC_ARCH = "CUDA_ADA"
     settings.AIME_CATALOG = ""
@@ -102,6 +103,7 @@ def real_engine(settings: Any) -> Iterator[ContainerEngine]:
     if not host:
         pytest.fail("DS01_TEST_DOCKER_HOST is not set: run `make test`, which starts an engine.")
     settings.DOCKER_HOST = host
+    settings.DS01_NETWORK_RANGE = os.environ.get("DS01_NETWORK_RANGE", "10.213.0.0/16")
     reset_engine()
     engine = get_engine()
     before = {summary.id for summary in engine.list_containers()}

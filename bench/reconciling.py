@@ -48,11 +48,12 @@ def _reconcile(engine: Any) -> dict[str, Any]:
         return execute(sql, *rest)
 
     with connection.execute_wrapper(count):
-        begun = time.monotonic()
+        begun, spent = time.monotonic(), time.thread_time()
         report = reconcile_containers(engine=counting)  # type: ignore[arg-type]
         seconds = time.monotonic() - begun
     return {
         "seconds": seconds,
+        "processor": time.thread_time() - spent,
         "listing": listing,
         "lists": counting.asked["list_containers"],
         "inspects": counting.asked["inspect_container"],
@@ -167,7 +168,8 @@ def _figures_of(site: Site, kind: str, count: int) -> list[Figure]:
                 raw=one["listing"],
                 raw_name="one listing",
                 note=f"{one['lists']} list calls, {one['inspects']} inspects,"
-                f" {one['queries']} queries, {one['changed']} changed"
+                f" {one['queries']} queries, {one['changed']} changed,"
+                f" {one['processor']:.2f} s of processor time"
                 f" (containers made in {made_in:.0f} s).",
                 **(at_most(one["seconds"], 3, "s") if asked else {}),
             )

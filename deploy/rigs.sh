@@ -16,14 +16,18 @@ start_rigs() {
     trap 'exit 143' TERM HUP
     compiler
     # Taken as a whole first: a rig that does not start ends the run.
-    local engine postgres registry
+    local engine browser postgres registry
     engine=$("$DEPLOY/test_engine.sh" start "$RIGS/engine" --live-restore)
+    # The browser's portal has an engine of its own: it would adopt what other suites launch.
+    browser=$("$DEPLOY/test_engine.sh" start "$RIGS/browser" --live-restore)
     postgres=$("$DEPLOY/postgres.sh" start "$RIGS/db")
     registry=$("$DEPLOY/registry.sh" start "$RIGS/registry")
     DS01_TEST_CHROMIUM=$("$DEPLOY/chromium.sh" ensure)
     DOCKER_HOST=$(sed -n 's/^DOCKER_HOST=//p' <<<"$engine")
     DS01_NETWORK_RANGE=$(sed -n 's/^DS01_NETWORK_RANGE=//p' <<<"$engine")
     DS01_TEST_DOCKER_HOST=$DOCKER_HOST
+    BROWSER_DOCKER_HOST=$(sed -n 's/^DOCKER_HOST=//p' <<<"$browser")
+    BROWSER_NETWORK_RANGE=$(sed -n 's/^DS01_NETWORK_RANGE=//p' <<<"$browser")
     DS01_TEST_ENGINE_DIR=$RIGS/engine
     DS01_TEST_DATABASE_URL=${postgres#DATABASE_URL=}
     DS01_TEST_REGISTRY=${registry#REGISTRY=}
@@ -31,6 +35,7 @@ start_rigs() {
     export DOCKER_HOST DS01_NETWORK_RANGE DS01_TEST_CHROMIUM DS01_TEST_DOCKER_HOST \
         DS01_TEST_ENGINE_DIR DS01_TEST_DATABASE_URL DS01_TEST_REGISTRY
     "$DEPLOY/demo_image.sh" all
+    DOCKER_HOST=$BROWSER_DOCKER_HOST "$DEPLOY/demo_image.sh" all
 }
 
 # The stand-in for NVIDIA's library is compiled by the tests.
@@ -52,6 +57,7 @@ stop_rigs() {
 # end_rig DIR: stop what runs in it, delete it.
 end_rig() {
     [ ! -e "$1/engine/engine.conf" ] || "$DEPLOY/test_engine.sh" wipe "$1/engine"
+    [ ! -e "$1/browser/engine.conf" ] || "$DEPLOY/test_engine.sh" wipe "$1/browser"
     [ ! -e "$1/db/postgres.conf" ] || "$DEPLOY/postgres.sh" stop "$1/db"
     [ ! -e "$1/registry/registry.yml" ] || "$DEPLOY/registry.sh" stop "$1/registry"
     [ ! -e "$1/engine.conf" ] || "$DEPLOY/test_engine.sh" stop "$1"

@@ -57,7 +57,7 @@ def check_database(**_kwargs: Any) -> list[CheckMessage]:
 def check_uid_range(**_kwargs: Any) -> list[CheckMessage]:
     """Refuse a uid range that reaches into the system's."""
     first, _, last = settings.DS01_UID_RANGE.partition("-")
-    if first.isdigit() and last.isdigit() and 1000 <= int(first) < int(last) < 2**32 - 2:
+    if first.isdecimal() and last.isdecimal() and 1000 <= int(first) < int(last) < 2**32 - 2:
         return []
     return [
         Error(

@@ -101,6 +101,7 @@ class Migration(migrations.Migration):
                 ('cancel_requested', models.BooleanField(default=False)),
                 ('worker', models.CharField(blank=True, max_length=100)),
                 ('attempt', models.PositiveIntegerField(default=0)),
+                ('mistakes', models.PositiveSmallIntegerField(default=0)),
                 ('lease_until', models.DateTimeField(null=True)),
                 ('not_before', models.DateTimeField()),
                 ('deadline_at', models.DateTimeField()),

@@ -66,6 +66,8 @@ class Operation(models.Model):
 
     worker = models.CharField(max_length=100, blank=True)
     attempt = models.PositiveIntegerField(default=0)
+    # Failures for no known reason; an engine that is away does not count.
+    mistakes = models.PositiveSmallIntegerField(default=0)
     lease_until = models.DateTimeField(null=True)
     not_before = models.DateTimeField()  # a retry waits until then
     deadline_at = models.DateTimeField()  # past it the operation ends as a timeout

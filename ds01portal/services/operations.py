@@ -196,6 +196,11 @@ class Work:
         """End as cancelled."""
         self._end(State.CANCELLED, {})
 
+    def count_mistake(self) -> int:
+        """Store one more failure for no known reason; return how many there were."""
+        self._write(mistakes=self.operation.mistakes + 1)
+        return self.operation.mistakes
+
     def postpone(self, cause: PortalError, delay: dt.timedelta = RETRY_DELAY) -> None:
         """Give it back: nothing is decided, it is tried again after the delay."""
         self._write(

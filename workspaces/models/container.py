@@ -133,15 +133,13 @@ class Container(models.Model):
     architecture = models.CharField(max_length=40, blank=True)
 
     # Token of the form or script that asked: the same request twice gives the same container.
-    request_key = models.CharField(max_length=64, unique=True, null=True, blank=True)
+    request_key = models.CharField(max_length=64, null=True, blank=True)
     devices_requested = models.PositiveSmallIntegerField(_("devices"), default=0)
     simulated = models.BooleanField(_("simulated devices"), default=False)
     spec = models.JSONField(_("size"), default=dict)
     notes = models.JSONField(_("notes"), default=list)
     workspace_path = models.CharField(_("workspace"), max_length=500, blank=True)
-    data = models.ForeignKey(
-        SharedFolder, models.SET_NULL, null=True, blank=True, related_name="+"
-    )
+    data = models.ForeignKey(SharedFolder, models.SET_NULL, null=True, blank=True, related_name="+")
     models_folder = models.ForeignKey(
         SharedFolder, models.SET_NULL, null=True, blank=True, related_name="+"
     )
@@ -165,7 +163,8 @@ class Container(models.Model):
                 fields=["engine_name"],
                 condition=~Q(state__in=["removed", "failed"]),
                 name="container_name_live_once",
-            )
+            ),
+            models.UniqueConstraint(fields=["owner", "request_key"], name="container_request_once"),
         ]
         indexes = [models.Index(fields=["owner", "state"], name="container_by_owner")]
 

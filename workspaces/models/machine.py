@@ -36,9 +36,7 @@ class Machine(models.Model):
     class Meta:
         verbose_name = _("machine")
         verbose_name_plural = _("machine")
-        constraints = [
-            models.CheckConstraint(condition=models.Q(id=1), name="machine_is_one_row")
-        ]
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="machine_is_one_row")]
 
     def __str__(self) -> str:
         return str(_("this machine"))

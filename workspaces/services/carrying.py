@@ -34,7 +34,7 @@ from workspaces.services.transitions import STEPS, carry_out_transition
 
 logger = logging.getLogger(__name__)
 
-MOST_MISTAKES = 5  # attempts before an operation that fails for no known reason is ended
+MOST_MISTAKES = 5  # failures for no known reason before an operation is ended
 
 Handler = Callable[[Work], None]
 
@@ -87,8 +87,7 @@ def carry_out(operation: Operation) -> None:
 def _give_back(work: Work, error: EngineError) -> None:
     """Try again later; after the fifth internal mistake end it, so that every state has an exit."""
     try:
-        mistake = error.code == EngineError.code
-        if mistake and work.operation.attempt >= MOST_MISTAKES:
+        if error.code == EngineError.code and work.count_mistake() >= MOST_MISTAKES:
             _end(work, error)
         else:
             work.postpone(error)

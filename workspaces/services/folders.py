@@ -108,7 +108,8 @@ def _enter(parent: int, name: str, person: Person) -> int:
     descriptor = _open(name, parent)
     facts = os.fstat(descriptor)
     try:
-        if made:
+        # A portal that was killed between the two steps left an empty folder of its own.
+        if made or (facts.st_uid == os.geteuid() and not os.listdir(descriptor)):
             os.fchown(descriptor, person.uid, person.gid)
         elif facts.st_uid != person.uid:
             raise FolderRefused(
@@ -191,8 +192,13 @@ def remove_home(*, container: Container) -> None:
 
 
 def identify_folder(path: str) -> tuple[int, int]:
-    """Return device and inode of a folder that is no link."""
-    facts = os.stat(path, follow_symlinks=False)
+    """Return device and inode of a folder that is no link; raise FolderRefused when gone."""
+    try:
+        facts = os.stat(path, follow_symlinks=False)
+    except OSError as error:
+        raise FolderRefused(
+            f"The folder {path} is not there any more.", hint="Tell an admin.", cause=str(error)
+        ) from error
     return facts.st_dev, facts.st_ino
 
 

@@ -41,6 +41,7 @@ from workspaces.services.creation import (
     start_or_adapt,
 )
 from workspaces.services.machine import note_learned
+from workspaces.services.mounts import put_identity
 from workspaces.services.networks import ensure_network
 from workspaces.services.specs import LABEL_ID, run_reference
 from workspaces.services.verification import verify_container
@@ -153,6 +154,9 @@ def _create_and_start(
     if existing is None:
         work.enter_phase("create")
         create_container(container, engine, spec, image)
+    else:
+        # A worker killed between creating and this would leave a container without its person.
+        put_identity(container=container, engine=engine, image=image, engine_id=existing.id)
     work.enter_phase("start")
     start_or_adapt(container, engine, spec, image)
 

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 
 from django.conf import settings
 
+from ds01portal.engine import get_engine
 from ds01portal.engine.base import ContainerEngine
 from workspaces.models import Container
 from workspaces.services.specs import network_name
 
 LABEL = "aime.mlc.DS01_NETWORK"
+# Whoever is in these may have found the network and not be on it yet.
+COMING = (Container.State.LAUNCHING, Container.State.STARTING)
 
 
 def ensure_network(*, container: Container, engine: ContainerEngine) -> None:
@@ -34,11 +37,21 @@ def remove_network_if_unused(*, container: Container, engine: ContainerEngine) -
     """
     if container.owner is None:
         return
-    coming = Container.objects.filter(
-        owner=container.owner, state__in=(Container.State.LAUNCHING, Container.State.STARTING)
-    )
+    coming = Container.objects.filter(owner=container.owner, state__in=COMING)
     if not coming.exclude(pk=container.pk).exists():
         engine.remove_network_if_unused(network_name(container.owner))
+
+
+def sweep_networks(*, engine: ContainerEngine | None = None) -> int:
+    """Remove people's networks that nothing uses or is about to; return how many went.
+
+    Two launches that fail at the same moment each leave the network to the other.
+    """
+    chosen = engine or get_engine()
+    coming = Container.objects.filter(state__in=COMING).select_related("owner")
+    wanted = {network_name(row.owner) for row in coming if row.owner is not None}
+    unused = [name for name in chosen.list_networks(label=LABEL) if name not in wanted]
+    return sum(chosen.remove_network_if_unused(name) for name in unused)
 
 
 def _free_subnets(engine: ContainerEngine) -> Iterator[str]:

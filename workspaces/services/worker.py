@@ -31,6 +31,7 @@ from workspaces.services.machine import (
     note_worker,
     refresh_machine,
 )
+from workspaces.services.networks import sweep_networks
 from workspaces.services.reconciliation import reconcile_containers
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Worker:
             ("reconcile", 60, self._reconcile),
             ("devices", 60, sync_devices),
             ("images", 120, refresh_engine_images),
+            ("networks", 300, sweep_networks),
             ("updates", 300, prune_updates),
         )
 

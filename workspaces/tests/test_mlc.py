@@ -126,7 +126,7 @@ def portal(mlc: Mlc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Porta
         fresh_database("sqlite", folder),
         folder,
         DOCKER_HOST=mlc.host,
-        DS01_NETWORK_RANGE=os.environ.get("DS01_TEST_NETWORK_RANGE", RANGE),
+        DS01_NETWORK_RANGE=os.environ.get("DS01_NETWORK_RANGE", RANGE),
         DS01_GPUS="simulated:2xL40S-48GB",
     )
     run_python("manage", "migrate", "-v", "0", environment=environment)

@@ -26,7 +26,7 @@ from workspaces.tests.processes import (
     run_python,
 )
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.outage, pytest.mark.timeout(580)]
 PLAYERS = "workspaces.tests.players"
 PEOPLE, EACH = 4, 5
 OUTAGE = 60  # seconds

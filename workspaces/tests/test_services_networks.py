@@ -98,3 +98,14 @@ def test_nobodys_container_has_no_network(portal):
     stray = Container.objects.create(name="x", engine_name="x", image_reference="x:1")
     networks.remove_network_if_unused(container=stray, engine=portal)
     assert "remove_network_if_unused" not in portal.calls
+
+
+def test_a_network_that_two_failing_launches_left_to_each_other_is_swept(portal, alice, launch):
+    portal.ensure_network(
+        "ds01-987654", subnets=iter(["10.213.99.0/27"]), labels={networks.LABEL: "true"}
+    )
+    launch(alice, "stays")
+
+    assert networks.sweep_networks() == 1
+
+    assert set(portal.list_networks(label=networks.LABEL)) == {f"ds01-{alice.uid}"}

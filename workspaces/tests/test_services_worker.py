@@ -114,7 +114,7 @@ def test_after_five_mistakes_a_launch_ends_and_leaves_nothing_behind(
         due_again()
 
     operation = Operation.objects.get()
-    assert (operation.state, operation.attempt) == ("failed", 5)
+    assert (operation.state, operation.mistakes) == ("failed", 5)
     assert operation.error["message"] == "The portal made a mistake."
     container.refresh_from_db()
     assert container.state == State.FAILED
@@ -129,7 +129,7 @@ def test_after_five_mistakes_a_launch_ends_and_leaves_nothing_behind(
 def test_an_undo_by_mistake_waits_for_an_engine_that_is_away(portal, alice, ask, monkeypatch):
     container = ask(alice, devices=1)
     break_handler(monkeypatch, RuntimeError("a mistake"))
-    Operation.objects.update(attempt=4)
+    Operation.objects.update(mistakes=4)
     portal.go_down()
     due_again()
     assert Operation.objects.get().state == "queued"
@@ -148,7 +148,7 @@ def test_what_cannot_be_undone_ends_all_the_same_and_frees_nothing(portal, alice
     container = ask(alice, devices=1)
     break_handler(monkeypatch, RuntimeError("a mistake"))
     monkeypatch.setattr("workspaces.services.launches.discard", lambda *_: 1 / 0)
-    Operation.objects.update(attempt=4)
+    Operation.objects.update(mistakes=4)
     due_again()
 
     container.refresh_from_db()
@@ -189,7 +189,7 @@ def test_a_kind_nobody_knows_ends_too(portal):
         created_at=now,
         not_before=now,
         deadline_at=now,
-        attempt=4,
+        mistakes=4,
     )
     carrying.carry_out_due()
     assert Operation.objects.get().state == "failed"

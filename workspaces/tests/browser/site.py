@@ -100,6 +100,8 @@ class Site:
 @contextmanager
 def running_site(folder: Path) -> Iterator[Site]:
     """Start a portal with people, images and GPUs; in the end nothing of it is left."""
+    # Of its own, so that what an earlier run left on the engine is nobody's here.
+    first_uid = 210_000 + secrets.randbelow(800) * 100
     environment = {
         "DEBUG": "False",
         "SECRET_KEY": secrets.token_urlsafe(50),
@@ -109,6 +111,7 @@ def running_site(folder: Path) -> Iterator[Site]:
         "DOCKER_HOST": has_engine(),
         "STATIC_ROOT": str(folder / "static"),
         "DS01_GPUS": GPUS,
+        "DS01_UID_RANGE": f"{first_uid}-{first_uid + 99}",
         "DS01_DISK_FLOOR": "0",
         "DS01_SSH_HOST": "ds01.example.org",
         "DS01_CONTACT": "gpu-help@example.org",
