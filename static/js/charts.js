@@ -56,6 +56,7 @@
         axis({
           space: 70,
           size: 28,
+          incrs: [60, 120, 300, 600, 900, 1800, 3600], // labels have no seconds
           values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)),
         }),
         axis({ size: 52, values: (_, ticks) => ticks.map((tick) => `${tick} ${chart.unit}`) }),

@@ -16,7 +16,7 @@ from ds01portal.models import Operation, Person
 from ds01portal.services.events import announce_update, record_event
 from ds01portal.services.operations import cancel_operation, request_operation
 from ds01portal.services.people import ensure_identity
-from ds01portal.services.quotas import resolve_limits
+from ds01portal.services.quotas import EffectiveLimits, resolve_limits
 from workspaces.models import Assignment, Container, Device, Machine
 from workspaces.services import assignments, observations, preflight
 from workspaces.services.requests import LaunchRequest, choose_size
@@ -87,26 +87,35 @@ def _write_launch(request: LaunchRequest, actor: Person | None) -> Container:
         version=request.version,
         architecture=request.architecture,
         devices_requested=request.device_count,
-        spec={**size, "workspace": request.workspace, "network": network_name(owner)},
+        spec={
+            **size,
+            "workspace": request.workspace,
+            "network": network_name(owner),
+            "devices": [],
+        },
         notes=notes,
         data=request.data,
         models_folder=request.models,
         request_key=request.request_key or None,
     )
-    _reserve(container, request.device_count, request.device_uuids, actor)
+    if request.device_count:
+        _reserve(container, limits, request.device_count, request.device_uuids, actor)
     _ask(container, "launch", actor)
     return container
 
 
 def _reserve(
-    container: Container, count: int, uuids: tuple[str, ...], actor: Person | None
+    container: Container,
+    limits: EffectiveLimits,
+    count: int,
+    uuids: tuple[str, ...],
+    actor: Person | None,
 ) -> None:
-    assert container.owner is not None
     devices = assignments.reserve_devices(
         container=container,
         count=count,
         uuids=uuids,
-        limits=resolve_limits(person=container.owner),
+        limits=limits,
         actor=actor,
     )
     container.spec = {**container.spec, "devices": [device.uuid for device in devices]}
@@ -196,7 +205,7 @@ def _ensure_devices(container: Container, actor: Person | None) -> None:
     elif container.devices_requested:
         free = set(container.spec.get("devices", []))
         same = tuple(sorted(free)) if _all_free(free) else ()
-        _reserve(container, container.devices_requested, same, actor)
+        _reserve(container, limits, container.devices_requested, same, actor)
 
 
 def _all_free(uuids: set[str]) -> bool:
@@ -265,15 +274,6 @@ def _forget_failed(container: Container, actor: Person | None, reason: str) -> N
                 reason=reason,
             )
             observations.announce(container)
-
-
-def rename_container(*, container: Container, name: str, actor: Person | None) -> None:
-    """Refuse: the name is part of what `mlc` knows the container by."""
-    raise RefusedError(
-        f"{container.name} cannot be renamed to {name[:60]}.",
-        hint="Launch a new one; the workspace is the same.",
-        field="name",
-    )
 
 
 def cancel_launch(*, container: Container, actor: Person | None) -> bool:

@@ -23,7 +23,7 @@ from ds01portal.models import Person, Update
 
 logger = logging.getLogger(__name__)
 
-POLL = 0.025  # seconds; a look costs one query on the primary key
+POLL = 0.015  # seconds; a look costs one query on the primary key
 RETRY = 1.0  # seconds after a look that failed
 GAP_LIFETIME = 5.0  # seconds; transactions that announce something are shorter
 MAX_GAPS = 200

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, connection
 
 from catalog.services.images import refresh_engine_images
 from ds01portal.engine import get_engine
+from ds01portal.engine.base import EngineEvent
 from ds01portal.exceptions import EngineError
 from ds01portal.models import Operation
 from ds01portal.services.events import prune_updates
@@ -33,10 +34,12 @@ from workspaces.services.machine import (
 )
 from workspaces.services.networks import sweep_networks
 from workspaces.services.reconciliation import reconcile_containers
+from workspaces.services.specs import LABEL_ID
 
 logger = logging.getLogger(__name__)
 
-POLL = 0.02  # seconds; a look costs one indexed query
+POLL = 0.01  # seconds; a look costs one small query
+OWN_PAUSE = 2.0  # seconds after the last event of the worker's own doing
 EVENT_PAUSE = 0.3  # seconds in which engine events are gathered into one reconcile
 
 
@@ -47,6 +50,7 @@ class Worker:
         self.name = worker_name()
         self._stopping = threading.Event()
         self._events = threading.Event()
+        self._look_later = 0.0
         self._pool = ThreadPoolExecutor(settings.DS01_WORKER_THREADS, "operation")
         self._running: dict[Future[None], Operation] = {}
         self._timers: tuple[tuple[str, float, Callable[[], object]], ...] = (
@@ -105,7 +109,9 @@ class Worker:
         try:
             carry_out(operation)
         finally:
-            close_old_connections()
+            # Kept open between operations; one that broke is made anew.
+            if connection.errors_occurred:
+                connection.close()
 
     def _keep_leases(self) -> None:
         while not self._stopping.wait(LEASE.total_seconds() / 3) or self._running:
@@ -119,6 +125,9 @@ class Worker:
     def _keep_time(self) -> None:
         due = dict.fromkeys((name for name, _, _ in self._timers), 0.0)
         while not self._stopping.wait(0.25):
+            if self._look_later and time.monotonic() >= self._look_later:
+                self._look_later = 0.0
+                self._events.set()
             for name, interval, act in self._timers:
                 if time.monotonic() >= due[name]:
                     self._guard(name, act)
@@ -145,14 +154,25 @@ class Worker:
         while not self._stopping.is_set():
             self._events.set()
             try:
-                for _event in get_engine().watch_events(
+                for event in get_engine().watch_events(
                     since=None, should_stop=self._stopping.is_set
                 ):
-                    self._events.set()
+                    if self._is_own_doing(event):
+                        self._look_later = time.monotonic() + OWN_PAUSE
+                    else:
+                        self._events.set()
             except EngineError as error:
                 self._guard("events", lambda error=error: note_unreachable(error=error))  # type: ignore[misc]
             self._stopping.wait(1)
         connection.close()
+
+    def _is_own_doing(self, event: EngineEvent) -> bool:
+        """Tell whether an operation of this worker is at work on the container.
+
+        It looks for itself; one more look comes when things have calmed down.
+        """
+        subject = event.attributes.get(LABEL_ID, "")
+        return any(operation.subject_id == subject for operation in self._running.values())
 
     def _reconcile_on_events(self) -> None:
         while not self._stopping.is_set():

@@ -75,6 +75,8 @@ class Client:
         if self.is_local:
             adapter = PooledUnixAdapter(self._path, timeout=timeout, connections=CONNECTIONS)
             api.mount("http+docker://", adapter)
+            # No proxy and no .netrc on a local socket; looking for them costs on every call.
+            api.trust_env = False
         if tuple(int(part) for part in api.api_version.split(".")[:2]) < MINIMUM_API:
             api.close()
             raise EngineError(

@@ -49,7 +49,9 @@ DOCS = {
 # Until observers of sizes have drawn and colours have faded over.
 SETTLE = """async () => {
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-  await Promise.allSettled(document.getAnimations().map((one) => one.finished));
+  const ending = document.getAnimations().filter(
+    (one) => one.effect.getComputedTiming().endTime !== Infinity);
+  await Promise.allSettled(ending.map((one) => one.finished));
 }"""
 DOCS_LIMIT = 150 * 1024
 
@@ -220,7 +222,9 @@ def judge_page(page: Page, name: str, artifacts: Path) -> list[str]:
 
 def axe_findings(page: Page) -> list[str]:
     """Return every violation with the elements that have it."""
-    found = AXE.run(page, options=OPTIONS).response["violations"]
+    if not page.evaluate("() => Boolean(window.axe)"):
+        page.evaluate(AXE.axe_script)
+    found = page.evaluate("(options) => window.axe.run(document, options)", OPTIONS)["violations"]
     return [
         f"{one['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
         for one in found
@@ -249,5 +253,5 @@ def keep_for_docs(page: Page, name: str, scheme: str) -> None:
             picture = ROOT / "docs/images" / f"{file}.png"
             picture.parent.mkdir(parents=True, exist_ok=True)
             page.evaluate("() => window.scrollTo(0, 0)")
-            page.screenshot(path=picture)
+            page.screenshot(path=picture, clip={"x": 0, "y": 0, "width": 1280, "height": 840})
             assert picture.stat().st_size <= DOCS_LIMIT, f"{picture} is too big"
