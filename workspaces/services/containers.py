@@ -48,7 +48,7 @@ def launch_container(*, request: LaunchRequest, actor: Person | None) -> Contain
     ensure_identity(person=request.owner)
     if earlier := _find_same_request(request):
         return earlier
-    for finding in preflight.check_launch(request=request):
+    for finding in preflight.check_launch(request=request, only=preflight.BEFORE_LAUNCH):
         if finding.error is not None:
             raise finding.error
     try:

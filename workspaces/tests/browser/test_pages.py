@@ -160,6 +160,7 @@ def test_page_has_no_violation_and_fits(
 def open_whole(page: Page, shown: Shown, watch: Watch) -> None:
     """Open a page; again when the machine's network changed while it was loaded."""
     for _attempt in range(5):
+        watch.take()
         watch.network_changes = 0
         with suppress(Error):
             answer = page.goto(shown.path)
