@@ -51,7 +51,7 @@ run_suite() {
     start=$(now)
     say "suite $name begins"
     .venv/bin/python -m pytest -q -m "$marker" --junitxml="$report" -o junit_family=xunit2 \
-        "${extra[@]}" </dev/null >"$REPORTS/$name.log" 2>&1 || rc=$?
+        --basetemp "$RIGS/tmp-$name" "${extra[@]}" </dev/null >"$REPORTS/$name.log" 2>&1 || rc=$?
     counts=$("$DEPLOY/junit_counts.py" "$report" "$rc" 2>>"$REPORTS/$name.log")
     echo "$counts" >"$REPORTS/$name.counts"
     printf '%-10s %6s s   %5d passed %5d failed\n' "$name" "$(seconds_since "$start")" "${counts% *}" "${counts#* }" \

@@ -48,6 +48,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.name = worker_name()
+        self._stop_asked = False
         self._stopping = threading.Event()
         self._events = threading.Event()
         self._look_later = 0.0
@@ -65,9 +66,12 @@ class Worker:
         )
 
     def stop(self) -> None:
-        """Finish what is under way, claim nothing more."""
-        self._stopping.set()
-        self._events.set()
+        """Finish what is under way, claim nothing more. Safe in a signal handler.
+
+        Only a flag: setting an Event there deadlocks when the main thread is just waiting for
+        that Event and holds its lock.
+        """
+        self._stop_asked = True
 
     def run(self) -> None:
         """Work until stopped."""
@@ -83,14 +87,17 @@ class Worker:
         for thread in threads:
             thread.start()
         logger.info("worker %s is ready", self.name)
-        self._claim_until_stopped()
+        self.claim_until_stopped()
+        self._stopping.set()
+        self._events.set()
         self._pool.shutdown(wait=True)
         for thread in threads:
             thread.join(timeout=2)
         connection.close()
 
-    def _claim_until_stopped(self) -> None:
-        while not self._stopping.is_set():
+    def claim_until_stopped(self) -> None:
+        """Hand what is due to the threads until `stop` was called."""
+        while not self._stop_asked:
             self._running = {f: op for f, op in list(self._running.items()) if not f.done()}
             claimed = None
             if len(self._running) < settings.DS01_WORKER_THREADS:
@@ -99,9 +106,9 @@ class Worker:
                 except DatabaseError:
                     logger.exception("the queue cannot be read")
                     connection.close()
-                    self._stopping.wait(1)
+                    time.sleep(1)
             if claimed is None:
-                self._stopping.wait(POLL)
+                time.sleep(POLL)
                 continue
             self._running[self._pool.submit(self._carry_out, claimed)] = claimed
 

@@ -31,6 +31,7 @@ from ds01portal.services import operations  # noqa: E402
 from workspaces.models import Assignment, Container, Device  # noqa: E402
 from workspaces.services import assignments, containers, devices, machine, requests  # noqa: E402
 from workspaces.services import carrying as workers  # noqa: E402
+from workspaces.services.worker import Worker  # noqa: E402
 
 IMAGE = "ds01/demo-python:1"
 
@@ -47,8 +48,9 @@ def prepare(people: int) -> dict[str, object]:
         kind="local", framework="Python", version="3", reference=IMAGE, engine_image_id="sha256:1"
     )
     group = Group.objects.get(name="researcher")
-    # No hold after a stop: devices change hands at every stop and start.
-    Quota.objects.filter(group=group).update(gpu_hold=0)
+    if os.environ.get("NO_HOLD"):
+        # Devices change hands at every stop and start.
+        Quota.objects.filter(group=group).update(gpu_hold=0)
     for number in range(people):
         uid = 300_000 + number
         person = Person.objects.create(
@@ -277,7 +279,18 @@ def look() -> dict[str, object]:
     }
 
 
+def stop_often(times: int) -> dict[str, object]:
+    """Let a signal stop a waiting worker again and again, a little later each time."""
+    for number in range(times):
+        worker = Worker()
+        signal.signal(signal.SIGALRM, lambda *_, worker=worker: worker.stop())
+        signal.setitimer(signal.ITIMER_REAL, 0.002 + number * 0.0002)
+        worker.claim_until_stopped()
+    return {"stopped": times}
+
+
 VERBS = {
+    "stop_often": lambda times: stop_often(int(times)),
     "many": lambda people, each: ask_for_many(int(people), int(each)),
     "look": look,
     "ask": lambda name, count: ask_for_one(name, int(count)),

@@ -99,10 +99,14 @@ class Site:
             time.sleep(0.5)
 
     def close(self) -> None:
-        if self.worker is not None:
-            self.worker.send_signal(signal.SIGTERM)
-            self.worker.wait(timeout=40)
-        script("test_engine.sh", "wipe", self.rig)
+        try:
+            if self.worker is not None:
+                self.worker.send_signal(signal.SIGTERM)
+                self.worker.wait(timeout=40)
+        finally:
+            if self.worker is not None:
+                self.worker.kill()
+            script("test_engine.sh", "wipe", self.rig)
 
 
 @pytest.fixture(scope="module")

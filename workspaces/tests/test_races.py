@@ -30,6 +30,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str
         DS01_GPUS=FIVE_DEVICES,
         DS01_ENGINE="ds01portal.engine.fake.FakeEngine",
         DATABASE_POOL_SIZE="4",
+        NO_HOLD="1",
     )
     run_python("manage", "migrate", "-v", "0", environment=found)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import threading
 
 import pytest
@@ -17,6 +18,12 @@ from ds01portal.services.operations import Work, cancel_operation, claim_operati
 from workspaces.models import Assignment, Container, Machine
 from workspaces.services import carrying, containers, requests
 from workspaces.services.folders import home_path
+from workspaces.tests.processes import (
+    fresh_database,
+    make_environment,
+    run_python,
+    start_python,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -363,3 +370,17 @@ def test_a_pull_waits_for_an_engine_that_is_away(portal, remote_image, admin_per
     portal.come_up()
     due_again()
     assert Operation.objects.get().state == "done"
+
+
+def test_a_signal_while_it_waits_stops_it(tmp_path):
+    """The handler runs in the thread that waits: it may take no lock that this one holds."""
+    environment = make_environment(fresh_database("sqlite", tmp_path), tmp_path)
+    environment["DS01_ENGINE"] = "ds01portal.engine.fake.FakeEngine"
+    environment["DS01_GPUS"] = "none"
+    run_python("manage", "migrate", "-v", "0", environment=environment)
+    process = start_python("workspaces.tests.players", "stop_often", "200", environment=environment)
+
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 0, err[-2000:]
+    assert json.loads(out) == {"stopped": 200}
