@@ -132,9 +132,13 @@ def _leased(operation: Operation) -> Iterator[None]:
     ended = threading.Event()
 
     def keep() -> None:
-        with contextlib.suppress(LostLease):
-            while not ended.wait(LEASE.total_seconds() / 3):
+        while not ended.wait(LEASE.total_seconds() / 3):
+            try:
                 Work(operation).keep()
+            except LostLease:
+                break
+            except DatabaseError:
+                logger.warning("the lease of %s could not be extended now", operation)
         connection.close()
 
     thread = threading.Thread(target=keep, name="lease", daemon=True)
