@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.forms import LoginForm
 from django import forms
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.core.exceptions import ValidationError
@@ -164,3 +165,12 @@ class QuotaForm(forms.ModelForm[Quota]):
     def values(self) -> dict[str, Limit]:
         """Return limit name → value. Ask only when the form is valid."""
         return {spec.name: self.cleaned_data[spec.name] for spec in LIMITS}
+
+
+class SignInForm(LoginForm):  # type: ignore[misc]
+    """The sign-in form, with a label that says what to type."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["login"].label = _("Username or email")
+        self.fields["login"].widget.attrs["placeholder"] = ""

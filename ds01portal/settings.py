@@ -140,6 +140,7 @@ LOGIN_REDIRECT_URL = "container-list"
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_FORMS = {"login": "ds01portal.forms.SignInForm"}
 ACCOUNT_ADAPTER = "ds01portal.accounts.AccountAdapter"
 # allauth counts failed sign-ins in the cache, which all processes must share.
 CACHES = {

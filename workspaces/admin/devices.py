@@ -38,7 +38,7 @@ class DeviceAdmin(VerbAdmin):
     """GPUs and MIG instances, as the inventory shows them."""
 
     change_list_template = "workspaces/admin_device_list.html"
-    list_display = ("label", "model", "profile", "memory", "gpueq", "status", "holder", "seen_at")
+    list_display = ("label", "model", "profile", "memory", "share", "status", "holder", "seen_at")
     list_display_links = ("label",)
     list_filter = ("kind", "drained", "usable", "present", "simulated")
     search_fields = ("uuid", "model", "profile")
@@ -51,13 +51,18 @@ class DeviceAdmin(VerbAdmin):
         "model",
         "profile",
         "memory",
-        "gpueq",
+        "share",
         "parent",
         "status",
         "holder",
         "simulated",
         "seen_at",
     )
+
+    @admin.display(description=_("GPU-equivalents"), ordering="gpueq")
+    def share(self, device: Device) -> str:
+        """Return 0.43 for three of seven slices."""
+        return f"{device.gpueq:.2f}".rstrip("0").rstrip(".")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
         live = Assignment.objects.live().select_related("container__owner")

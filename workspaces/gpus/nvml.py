@@ -109,7 +109,7 @@ def _read_machine() -> Inventory:
         driver_version=driver,
         cuda_driver_version=_read_cuda_version(),
         devices=tuple(sorted(devices, key=lambda device: device.order)),
-        message=f"NVIDIA driver {driver}: cards {cards}, devices to hand out {usable}.",
+        message=f"NVIDIA driver {driver}; cards: {cards}; devices to hand out: {usable}.",
     )
 
 

@@ -83,7 +83,7 @@ class SimulatedInventory(GPUInventory):
         return Inventory(
             source="simulated",
             devices=self._devices,
-            message=f"Simulated: cards {cards}, devices to hand out {usable}. None is real.",
+            message=f"Simulated cards: {cards}; devices to hand out: {usable}. None is real.",
         )
 
     def usage(self, uuids: Iterable[str]) -> dict[str, DeviceUsage]:
