@@ -109,7 +109,7 @@ class ContainerAdmin(VerbAdmin):
     @admin.display(description=_("GPUs"))
     def devices(self, container: Container) -> str:
         held = [row.device for row in getattr(container, "live_assignments", ())]
-        held.sort(key=lambda device: (device.index, device.mig_index or 0))
+        held.sort(key=lambda device: device.order)
         return ", ".join(device.label for device in held) or NOTHING
 
     @admin.display(description=_("since"))

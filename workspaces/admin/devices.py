@@ -42,7 +42,6 @@ class DeviceAdmin(VerbAdmin):
     list_display_links = ("label",)
     list_filter = ("kind", "drained", "usable", "present", "simulated")
     search_fields = ("uuid", "model", "profile")
-    ordering = ("index", "mig_index")
     actions = ("drain_devices", "undrain_devices")
     fields = (
         "uuid",

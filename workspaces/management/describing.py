@@ -15,7 +15,7 @@ def devices_of(containers: Iterable[Container]) -> dict[uuid.UUID, list[Device]]
     """Return container id → devices it holds, in numeric order, with one query."""
     found: dict[uuid.UUID, list[Device]] = defaultdict(list)
     rows = Assignment.objects.live().filter(container__in=list(containers))
-    for row in rows.select_related("device").order_by("device__index", "device__mig_index"):
+    for row in sorted(rows.select_related("device"), key=lambda row: row.device.order):
         found[row.container_id].append(row.device)
     return found
 

@@ -64,7 +64,8 @@ class Device(models.Model):
     class Meta:
         verbose_name = _("device")
         verbose_name_plural = _("devices")
-        ordering = ["index", "mig_index"]
+        # Databases disagree on where the cards themselves (no mig_index) come.
+        ordering = ["index", models.F("mig_index").asc(nulls_first=True)]
 
     def __str__(self) -> str:
         return f"{self.label} ({self.model})"
@@ -73,6 +74,11 @@ class Device(models.Model):
     def slot(self) -> str:
         """Number for people and for `mlc`: "2" or "1.0"."""
         return str(self.index) if self.mig_index is None else f"{self.index}.{self.mig_index}"
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Sort key: numeric, a card before its instances."""
+        return self.index, -1 if self.mig_index is None else self.mig_index
 
     @property
     def label(self) -> str:

@@ -125,7 +125,7 @@ def _pick_any(
     assert container.owner is not None
     limit = limits.value("gpueq")
     left = float("inf") if isinstance(limit, Special) else limit - used_gpueq(owner=container.owner)
-    chosen = _fill(sorted(free, key=lambda row: (row.kind, *_order(row))), count, left + ROUNDING)
+    chosen = _fill(sorted(free, key=lambda row: (row.kind, row.order)), count, left + ROUNDING)
     if len(chosen) < count:
         smallest = sorted(free, key=lambda row: row.gpueq)
         most = [n for n in range(len(free) + 1) if _weigh(smallest[:n]) <= left + ROUNDING][-1]
@@ -158,10 +158,6 @@ def _fill(devices: list[Device], count: int, left: float) -> list[Device]:
 
 def _weigh(devices: Sequence[Device]) -> float:
     return sum(device.gpueq for device in devices)
-
-
-def _order(device: Device) -> tuple[int, int]:
-    return device.index, device.mig_index or 0
 
 
 def _exclude_each_other(one: Device, other: Device) -> bool:
@@ -250,7 +246,7 @@ def release_expired_hold(*, container_id: uuid.UUID, now: dt.datetime) -> list[s
 def held_devices(*, container: Container) -> list[Device]:
     """Return the devices a container holds, in numeric order."""
     rows = Assignment.objects.live().filter(container=container).select_related("device")
-    return sorted((row.device for row in rows), key=_order)
+    return sorted((row.device for row in rows), key=lambda device: device.order)
 
 
 def find_double_holds() -> list[str]:

@@ -7,6 +7,7 @@ import signal
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -352,9 +353,11 @@ def test_wrong_usage_is_a_refusal_and_not_engine_trouble(capsys, portal, alice, 
     assert "CommandError" in captured.err
 
 
-def test_a_refusal_through_the_command_line_exits_with_its_code(capsys, portal, alice):
+def test_a_refusal_through_the_command_line_exits_with_its_code(capsys, portal, alice, monkeypatch):
     from workspaces.management.commands.stop_container import Command
 
+    # A command closes its connections when it ends, and the test's own is one of them.
+    monkeypatch.setattr("django.core.management.base.connections", SimpleNamespace(close_all=list))
     argv = ["manage.py", "stop_container", "alice", "nosuch", "--skip-checks"]
     with pytest.raises(SystemExit) as stopped:
         Command().run_from_argv(argv)

@@ -152,7 +152,7 @@ def load_cards(*, containers: Sequence[Container], viewer: Person) -> list[Card]
         cards[uuid.UUID(operation.subject_id)].operation = operation
     for pk, card in cards.items():
         card.devices = card.devices or used[pk]
-        card.devices.sort(key=lambda device: (device.index, device.mig_index or 0))
+        card.devices.sort(key=lambda device: device.order)
     return list(cards.values())
 
 

@@ -136,7 +136,7 @@ def load_board(*, viewer: Person) -> Board:
         {row.device_id: row for row in rows}, {use.device_id: use for use in uses}, children
     )
     tiles = {device.uuid: _make_tile(device, holds, viewer) for device in devices}
-    ordered = sorted(devices, key=lambda one: (one.index, one.mig_index or 0))
+    ordered = sorted(devices, key=lambda one: one.order)
     for device in ordered:
         if device.parent_id in tiles and device.parent_id:
             tiles[device.parent_id].slices.append(tiles[device.uuid])
