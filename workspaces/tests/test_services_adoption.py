@@ -52,7 +52,7 @@ def taken() -> set[str]:
 
 
 def slots(uuids: set[str]) -> list[str]:
-    return [row.slot for row in Device.objects.order_by("index", "mig_index") if row.pk in uuids]
+    return [row.slot for row in Device.objects.all() if row.pk in uuids]
 
 
 def folder_of(person: Person, path: Path) -> str:
