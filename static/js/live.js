@@ -71,6 +71,16 @@
     flushTimer ||= setTimeout(flush, COALESCE_MS);
   }
 
+  // A dialog may have been opened while the answer was under way: it waits until that is closed.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { target, requestConfig } = event.detail;
+    const live = target?.matches?.("[data-live], [data-live-region]");
+    if (live && requestConfig?.verb === "get" && isInUse(target)) {
+      event.detail.shouldSwap = false;
+      refresh(target);
+    }
+  });
+
   function refreshAll() {
     for (const node of document.querySelectorAll("[data-live], [data-live-region]")) {
       const outer = node.parentElement?.closest("[data-live], [data-live-region]");
