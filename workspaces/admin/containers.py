@@ -76,6 +76,7 @@ class ContainerAdmin(VerbAdmin):
     """Everybody's containers."""
 
     change_form_template = "workspaces/admin_container.html"
+    list_per_page = 50
     list_display = ("name", "owner", "status", "image_name", "devices", "since", "origin")
     list_display_links = ("name",)
     list_filter = (StateFilter, "origin", "simulated")
