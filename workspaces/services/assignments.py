@@ -15,7 +15,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from ds01portal.exceptions import InvalidInput, NoFreeDevice, QuotaExceeded
+from ds01portal.exceptions import InvalidInput, NoFreeDevice
 from ds01portal.limits import UNLIMITED, Special, allows
 from ds01portal.models import Person
 from ds01portal.services.events import announce_update, record_event
@@ -259,7 +259,6 @@ def find_double_holds() -> list[str]:
 
 
 __all__ = [
-    "QuotaExceeded",
     "bind_devices",
     "check_device_quota",
     "find_double_holds",

@@ -193,10 +193,7 @@ def _ensure_devices(container: Container, actor: Person | None) -> None:
         return
     Person.objects.select_for_update(no_key=True).get(pk=container.owner.pk)
     limits = resolve_limits(person=container.owner)
-    running = {**container.spec, "cpus": 0, "memory": 0}
-    Container.objects.filter(pk=container.pk).update(spec=running)
-    preflight.check_totals(limits=limits, owner=container.owner, size=container.spec)
-    Container.objects.filter(pk=container.pk).update(spec=container.spec)
+    preflight.check_totals(limits=limits, owner=container.owner, size=container.spec, own=container)
     held = Assignment.objects.live().filter(container=container)
     if held.exclude(device__present=True, device__usable=True).exists():
         assignments.release_devices(container=container, reason="the device is gone or not usable")

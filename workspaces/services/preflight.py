@@ -8,7 +8,7 @@ transaction what others may take meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -187,9 +187,12 @@ def _check_image(context: _Context) -> str | Finding:
     return _warn("image", "The image will be pulled first.", "The first time takes minutes.")
 
 
-def check_totals(*, limits: EffectiveLimits, owner: Any, size: dict[str, int | float]) -> None:
-    """Raise QuotaExceeded when all running containers together would be too large."""
-    active = Container.objects.active().filter(owner=owner).values_list("spec", flat=True)
+def check_totals(
+    *, limits: EffectiveLimits, owner: Any, size: Mapping[str, float], own: Container | None = None
+) -> None:
+    """Raise QuotaExceeded when this size and all that run, except `own`, would be too large."""
+    others = Container.objects.active().filter(owner=owner).exclude(pk__in=[own.pk] if own else [])
+    active = others.values_list("spec", flat=True)
     rows = [spec for spec in active if spec]
     for name, key in (("total_cpus", "cpus"), ("total_memory", "memory")):
         if limits.value(name) is UNLIMITED:

@@ -10,8 +10,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
-
 from catalog.models import Image
 from catalog.services.lookups import LookupResult, lookup_image
 from ds01portal.exceptions import ImageRefused, InvalidInput, QuotaExceeded
@@ -194,8 +192,3 @@ def _pick(
             f"{format_limit(there, unit)}, so the container gets those."
         )
     return value
-
-
-def memory_floor() -> int:
-    """Return the free bytes that must stay on the engine's disk."""
-    return int(settings.DS01_DISK_FLOOR)
