@@ -21,10 +21,13 @@ from ds01portal.engine.shapes import (
     ContainerSummary,
     EngineEvent,
     EngineInfo,
+    ImageConfig,
     ImageDetails,
     Mount,
     Observed,
     PullProgress,
+    StepResult,
+    StepSpec,
     TarEntry,
     UsageSample,
 )
@@ -36,10 +39,13 @@ __all__ = [
     "ContainerSummary",
     "EngineEvent",
     "EngineInfo",
+    "ImageConfig",
     "ImageDetails",
     "Mount",
     "Observed",
     "PullProgress",
+    "StepResult",
+    "StepSpec",
     "TarEntry",
     "TerminalSession",
     "UsageSample",
@@ -179,6 +185,73 @@ class ContainerEngine(ABC):
     @abstractmethod
     def read_image_files(self, reference: str, paths: tuple[str, ...]) -> dict[str, bytes]:
         """Return the files that exist, read from a container that is never started."""
+
+    @abstractmethod
+    def find_images(self, *, label: str) -> list[ImageDetails]:
+        """Return all images with the label (`name` or `name=value`), tagged or not.
+
+        Parents that only other images keep are among them; `environment` is empty here.
+        """
+
+    @abstractmethod
+    def list_dangling_images(self, *, label: str) -> list[ImageDetails]:
+        """Return those of `find_images` that have neither a tag nor an image made on them."""
+
+    @abstractmethod
+    def remove_image(self, reference_or_id: str) -> bool:
+        """Remove a tag, or an untagged image by its id; return False when it is missing.
+
+        With an image's last tag the image goes, and with an image all its untagged parents
+        that nothing else needs. A tag of an image that others were made on goes alone. Raise
+        EngineConflict when a container uses the image, or an image given by id has a tag or
+        others were made on it.
+        """
+
+    @abstractmethod
+    def read_layers_size(self) -> int | None:
+        """Return the bytes of all images' layers, shared ones once; None if it takes long."""
+
+    # Image builds: prepare or run, commit, end
+
+    @abstractmethod
+    def prepare_step(self, spec: StepSpec) -> None:
+        """Make the step's container and do not start it, for a commit that only adds metadata.
+
+        A container of that name that is left over, known by having all of the spec's labels,
+        is replaced whatever its state; raise EngineConflict when it is somebody else's.
+        """
+
+    @abstractmethod
+    def run_step(
+        self,
+        spec: StepSpec,
+        *,
+        environment: Mapping[str, str],
+        on_output: Callable[[bytes], None],
+        should_stop: Callable[[], bool],
+    ) -> StepResult:
+        """Prepare the step's container, run it to its end, and leave it for the commit.
+
+        `environment` reaches the command and is kept nowhere: neither the container's
+        description nor an image has it. `on_output` gets both streams in the order they were
+        written, as they come; `should_stop` is asked every tenth of a second, and its yes
+        kills the step. What either raises comes through, after the step was killed. Raise
+        ValueError for variables a line cannot carry or a command that is too long, and
+        EngineUnreachable when the connection is cut (the step may go on then; the next one of
+        its name ends it).
+        """
+
+    @abstractmethod
+    def written_bytes(self, name: str) -> int:
+        """Return the size of what the step's container has written; slow with many files."""
+
+    @abstractmethod
+    def commit_step(self, name: str, *, config: ImageConfig, comment: str) -> ImageDetails:
+        """Make an untagged image of the step's container; ended, or prepared and never run."""
+
+    @abstractmethod
+    def end_step(self, name: str) -> None:
+        """Remove the step's container, running or not. Success when it is missing."""
 
     # Networks
 

@@ -116,6 +116,59 @@ class ImageDetails:
     created_at: dt.datetime | None
     labels: Mapping[str, str]
     environment: Mapping[str, str]
+    parent: str = ""  # id of the image it was committed on; pulled images have none
+    user: str = ""  # as a container starts with; empty in listings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepSpec:
+    """One step of an image build: a command that runs on `image` in a container of its own.
+
+    `command` is shell text of up to 131071 bytes, and the image's history shows it as
+    `/bin/sh -c <command>`: nothing secret belongs there. `labels` pass to every image committed
+    from the step. `network` is empty for the engine's default bridge, "none", "host" or a name.
+    Limits as in ContainerSpec.
+    """
+
+    name: str
+    image: str
+    command: str
+    labels: Mapping[str, str]
+    network: str
+    cpus: float
+    memory: int
+    memory_swap: int
+    pids_limit: int
+    shm_size: int = 67_108_864
+    user: str = "0:0"
+    working_dir: str = "/"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepResult:
+    """How a step ended. `exit_code` is None when it was stopped before it began.
+
+    `stopped`: `should_stop` said so, whatever the exit code is then.
+    """
+
+    exit_code: int | None
+    oom_killed: bool
+    stopped: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageConfig:
+    """What a committed image sets on top of its base; it never has an entry point.
+
+    Variables and labels of the base stay unless named here. `command` may not be empty: the
+    step's own would be taken. An empty `user` or `working_dir` is that of the step.
+    """
+
+    environment: Mapping[str, str]
+    labels: Mapping[str, str]
+    working_dir: str
+    command: tuple[str, ...]
+    user: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +189,8 @@ class EngineInfo:
     live_restore: bool
     containers: int
     images: int
+    runc_version: str = ""
+    storage_driver: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -272,4 +272,6 @@ def parse_image(raw: Mapping[str, Any]) -> ImageDetails:
         created_at=parse_time(created) if isinstance(created, str) else from_timestamp(created),
         labels=dict(config.get("Labels") or raw.get("Labels") or {}),
         environment=parse_environment(config.get("Env")),
+        parent=str(raw.get("Parent") or raw.get("ParentId") or ""),
+        user=str(config.get("User") or ""),
     )

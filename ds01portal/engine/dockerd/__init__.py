@@ -9,18 +9,28 @@ import threading
 from typing import Any
 
 from ..base import EngineInfo
+from .builds import DockerBuilds
 from .client import Client
 from .containers import DockerContainers
 from .errors import engine_errors
 from .events import DockerEvents
 from .execs import DockerExecs
 from .images import DockerImages
+from .layers import DockerLayers
 from .networks import DockerNetworks
 
 __all__ = ["DockerEngine"]
 
 
-class DockerEngine(DockerContainers, DockerExecs, DockerImages, DockerNetworks, DockerEvents):
+class DockerEngine(
+    DockerContainers,
+    DockerExecs,
+    DockerImages,
+    DockerLayers,
+    DockerBuilds,
+    DockerNetworks,
+    DockerEvents,
+):
     """Docker Engine at `base_url` (`unix://…`, `tcp://…`), API 1.41 or later.
 
     Nothing is connected before the first question. One object serves all threads. `timeout`
@@ -42,10 +52,12 @@ class DockerEngine(DockerContainers, DockerExecs, DockerImages, DockerNetworks, 
     def info(self) -> EngineInfo:
         with engine_errors("describe itself"):
             raw = self._client.api.info()
-            return _parse_info(raw, self._client.api.api_version)
+            parts = self._client.api.version(api_version=False).get("Components") or ()
+            versions = {str(part["Name"]): str(part.get("Version") or "") for part in parts}
+            return _parse_info(raw, self._client.api.api_version, versions)
 
 
-def _parse_info(raw: dict[str, Any], api_version: str) -> EngineInfo:
+def _parse_info(raw: dict[str, Any], api_version: str, versions: dict[str, str]) -> EngineInfo:
     return EngineInfo(
         version=str(raw.get("ServerVersion") or ""),
         api_version=api_version,
@@ -61,4 +73,6 @@ def _parse_info(raw: dict[str, Any], api_version: str) -> EngineInfo:
         live_restore=bool(raw.get("LiveRestoreEnabled")),
         containers=int(raw.get("Containers") or 0),
         images=int(raw.get("Images") or 0),
+        runc_version=versions.get("runc", ""),
+        storage_driver=str(raw.get("Driver") or ""),
     )

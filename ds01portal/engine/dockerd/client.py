@@ -111,6 +111,7 @@ class Client:
         *,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
         timeout: float | None,
     ) -> requests.Response:
         """Return an answer whose body is not read yet. Raise APIError from status 400 on."""
@@ -119,6 +120,7 @@ class Client:
             self.api.base_url + path,
             params=dict(params or {}),
             headers=dict(headers or {}),
+            json=body,
             stream=True,
             timeout=timeout,
         )
@@ -128,14 +130,16 @@ class Client:
                 raise APIError(text, response=response, explanation=text)
         return response
 
-    def hijack(self, path: str, body: Mapping[str, Any]) -> socket.socket:
+    def hijack(self, path: str, body: Mapping[str, Any] | None) -> socket.socket:
         """POST and return the socket, as it is after the last byte of the answer's head.
 
         The SDK's way leaves first output in the buffer of its HTTP reader, where it is lost.
+        Where the engine expects no body there must be none: it would be taken for input.
         """
-        payload = json.dumps(body).encode()
+        payload = b"" if body is None else json.dumps(body).encode()
+        kind = "" if body is None else "Content-Type: application/json\r\n"
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: docker\r\nContent-Type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: docker\r\n{kind}"
             f"Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: {len(payload)}\r\n\r\n"
         )
         sock = self._dial()

@@ -34,7 +34,7 @@ MAX_FILE = 1_048_576  # bytes of one file read from an image
 MAX_LINKS = 8
 TEMPORARY_LABELS = {"aime.mlc.DS01_TEMP": "true"}
 NO_FILE = "could not find the file"
-_IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
+IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
 
 
 class DockerImages(ContainerEngine):
@@ -88,7 +88,7 @@ class DockerImages(ContainerEngine):
 
     def untag_image(self, reference: str) -> None:
         _, tag = parse_repository_tag(reference)
-        if not tag or "@" in reference or _IMAGE_ID.fullmatch(reference):
+        if not tag or "@" in reference or IMAGE_ID.fullmatch(reference):
             raise EngineError("Only a tag can be removed, not an image.", cause=reference)
         removing = engine_errors("remove the image's tag", missing=NO_IMAGE)
         with contextlib.suppress(MissingOnEngine), removing:

@@ -15,10 +15,11 @@ from typing import Any
 from ds01portal.exceptions import EngineError
 
 from ..base import EngineEvent, EngineInfo, Mount
-from .containers import FakeContainers
+from .builds import FakeBuilds
 from .faults import ANY
 from .images import FakeImages
 from .insides import FakeInsides
+from .layers import FakeLayers
 from .world import FakeNetwork, FakeWorld
 
 __all__ = ["ANY", "FakeEngine"]
@@ -63,7 +64,7 @@ class FakeNetworks(FakeWorld):
             return True
 
 
-class FakeEngine(FakeContainers, FakeInsides, FakeImages, FakeNetworks):
+class FakeEngine(FakeBuilds, FakeInsides, FakeImages, FakeLayers, FakeNetworks):
     """A whole engine. `clock` tells the time for everything it records.
 
     Trouble: `fail_next`, `hang` and `release`, `go_down` and `come_up`; `calls` has the names
@@ -115,6 +116,8 @@ class FakeEngine(FakeContainers, FakeInsides, FakeImages, FakeNetworks):
                 live_restore=True,
                 containers=len(self.containers),
                 images=len(self.images),
+                runc_version="1.1.12",
+                storage_driver="overlay2",
             )
 
     def watch_events(

@@ -90,10 +90,11 @@ class FakeContainers(FakeWorld):
                 return
             if container.state is Observed.PAUSED:
                 raise EngineConflict("The container is paused.", cause="cannot start a paused one")
-            self._check_start(container)
+            self.check_start(container)
             self.run(container)
 
-    def _check_start(self, container: FakeContainer) -> None:
+    def check_start(self, container: FakeContainer) -> None:
+        """Raise what a real engine says against starting it."""
         host = container.raw["HostConfig"]
         network = host["NetworkMode"]
         try:
@@ -145,7 +146,7 @@ class FakeContainers(FakeWorld):
             container = self.find(id_or_name)
             if container.state in (Observed.RUNNING, Observed.PAUSED):
                 self.end(container, 137)
-            self._check_start(container)
+            self.check_start(container)
             self.run(container)
             self.emit("restart", container)
 

@@ -73,11 +73,11 @@ class FakeImages(FakeWorld):
 
     def list_images(self) -> list[ImageDetails]:
         with self.enter("list_images"):
-            return [_details(image, environment={}) for image in self.images.values() if image.tags]
+            return [describe(image, listed=True) for image in self.images.values() if image.tags]
 
     def inspect_image(self, reference: str) -> ImageDetails:
         with self.enter("inspect_image"):
-            return _details(self.find_image(reference))
+            return describe(self.find_image(reference))
 
     def pull_image(
         self,
@@ -109,7 +109,7 @@ class FakeImages(FakeWorld):
             kept = self.images.setdefault(image.id, image)
             kept.tags.add(wanted)
         on_progress(PullProgress(percent=100.0, done_bytes=0, total_bytes=0, message="Downloaded"))
-        return _details(image)
+        return describe(image)
 
     def _messages(self, image: FakeImage) -> Iterator[dict[str, Any]]:
         """Yield what a real engine says during a pull."""
@@ -148,7 +148,8 @@ class FakeImages(FakeWorld):
                 return
             if image.tags == {reference}:
                 self._require_unused(image, reference)
-                del self.images[image.id]
+                if not self.has_children(image):
+                    del self.images[image.id]
             image.tags.discard(reference)
 
     def _require_unused(self, image: FakeImage, reference: str) -> None:
@@ -165,14 +166,17 @@ class FakeImages(FakeWorld):
             return {path: files[path] for path in paths if path in files}
 
 
-def _details(image: FakeImage, environment: Mapping[str, str] | None = None) -> ImageDetails:
+def describe(image: FakeImage, *, listed: bool = False) -> ImageDetails:
+    """Return what the engine says of an image; less in a listing than asked for alone."""
     return ImageDetails(
         id=image.id,
         tags=tuple(sorted(image.tags)),
         size=sum(image.layers),
         created_at=image.created_at,
         labels=dict(image.labels),
-        environment=dict(image.environment if environment is None else environment),
+        environment={} if listed else dict(image.environment),
+        parent=image.parent,
+        user="" if listed else image.user,
     )
 
 

@@ -20,6 +20,7 @@ from ..base import ContainerEngine, EngineEvent, Observed
 from .faults import Faults
 
 if TYPE_CHECKING:
+    from .builds import RanStep, StepScript
     from .shell import FakeTerminal
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -53,6 +54,7 @@ class FakeContainer:
     network_rate: float = 0.0  # bytes a second, in and out alike
     network_bytes: int = 0
     measured_at: dt.datetime | None = None
+    written: int = 0  # bytes in its own layer
 
     @property
     def state(self) -> Observed:
@@ -65,7 +67,10 @@ class FakeContainer:
 
 @dataclass(slots=True)
 class FakeImage:
-    """One image on the engine or in the registry; `layers` are sizes in bytes."""
+    """One image on the engine or in the registry; `layers` are sizes in bytes.
+
+    `history` has command and comment of each step it was committed from, oldest first.
+    """
 
     id: str
     tags: set[str]
@@ -76,6 +81,11 @@ class FakeImage:
     created_at: dt.datetime
     seconds_per_step: float = 0.0
     breaks_with: str = ""
+    parent: str = ""
+    user: str = ""
+    working_dir: str = ""
+    command: tuple[str, ...] = ()
+    history: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -113,6 +123,8 @@ class FakeWorld(ContainerEngine):
         self.registry: dict[str, FakeImage] = {}
         self.networks: dict[str, FakeNetwork] = {}
         self.events: list[EngineEvent] = []
+        self.scripts: list[StepScript] = []
+        self.steps: list[RanStep] = []
         self.changed = threading.Condition(threading.RLock())
 
     @contextmanager
@@ -138,6 +150,10 @@ class FakeWorld(ContainerEngine):
             if wanted in image.tags or image.id == reference:
                 return image
         raise MissingOnEngine("Docker has no such image.", cause=f"No such image: {wanted}")
+
+    def has_children(self, image: FakeImage) -> bool:
+        """Return whether other images were made on it."""
+        return any(one.parent == image.id for one in self.images.values())
 
     def running(self, id_or_name: str) -> FakeContainer:
         """Raise EngineConflict unless it runs."""

@@ -23,9 +23,11 @@ from ds01portal.engine.base import (
     ContainerEngine,
     ContainerSpec,
     EngineEvent,
+    ImageConfig,
     Mount,
     Observed,
     PullProgress,
+    StepSpec,
     TarEntry,
     TerminalSession,
 )
@@ -56,6 +58,7 @@ class Rig:
     remote_image: str = ""
     slow_remote_image: str = ""
     networks: list[str] = field(default_factory=list)
+    plan_step: Callable[..., None] = lambda **_: None  # tells a fake how a build step ends
 
     @property
     def label(self) -> str:
@@ -653,6 +656,18 @@ def all_calls(
     engine: ContainerEngine, spec: ContainerSpec
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield a call of every method of the contract; fail when one has been forgotten."""
+    config = ImageConfig(environment={}, labels={}, working_dir="", command=("sh",))
+    step = StepSpec(
+        name="x",
+        image="x:1",
+        command="true",
+        labels={"x": "y"},
+        network="none",
+        cpus=1,
+        memory=MIB,
+        memory_swap=MIB,
+        pids_limit=1,
+    )
     calls: dict[str, Callable[[], object]] = {
         "info": engine.info,
         "ping": engine.ping,
@@ -680,6 +695,17 @@ def all_calls(
         "tag_image": lambda: engine.tag_image("x:1", "y:1"),
         "untag_image": lambda: engine.untag_image("x:1"),
         "read_image_files": lambda: engine.read_image_files("x:1", ("/etc/passwd",)),
+        "find_images": lambda: engine.find_images(label="x"),
+        "list_dangling_images": lambda: engine.list_dangling_images(label="x"),
+        "remove_image": lambda: engine.remove_image("x:1"),
+        "read_layers_size": engine.read_layers_size,
+        "prepare_step": lambda: engine.prepare_step(step),
+        "run_step": lambda: engine.run_step(
+            step, environment={}, on_output=lambda _: None, should_stop=lambda: False
+        ),
+        "written_bytes": lambda: engine.written_bytes("x"),
+        "commit_step": lambda: engine.commit_step("x", config=config, comment=""),
+        "end_step": lambda: engine.end_step("x"),
         "ensure_network": lambda: engine.ensure_network("x", subnets=iter(()), labels={}),
         "list_networks": lambda: engine.list_networks(label="x"),
         "remove_network_if_unused": lambda: engine.remove_network_if_unused("x"),

@@ -90,8 +90,13 @@ def clean_up(rig: Rig) -> None:
         api(rig.engine).remove_container(row["Id"], force=True, v=True)
     for network in api(rig.engine).networks(filters=mine):
         api(rig.engine).remove_network(network["Id"])
-    for image in api(rig.engine).images(filters=mine):
-        api(rig.engine).remove_image(image["Id"], force=True)
+    # Tags first: an image that others were made on goes only with the last of them.
+    for image in rig.engine.find_images(label=rig.label):
+        for tag in image.tags:
+            api(rig.engine).remove_image(tag, force=True)
+    while dangling := rig.engine.list_dangling_images(label=rig.label):
+        for image in dangling:
+            rig.engine.remove_image(image.id)
 
 
 def push_image(rig: Rig, *, megabytes: int) -> str:

@@ -69,6 +69,7 @@ def rig(fake: FakeEngine, tmp_path: Path) -> Rig:
         unreachable=unreachable,
         remote_image=REMOTE,
         slow_remote_image=SLOW,
+        plan_step=fake.script_step,
     )
 
 
