@@ -11,6 +11,9 @@
     │   ├── IllegalTransition   the container's state does not allow the verb
     │   ├── Busy                another operation on the same thing is under way
     │   ├── ImageRefused        unknown, retired, incompatible or invisible image
+    │   ├── ImageInUse          containers or other images stand on it; carries which
+    │   ├── PolicyRefused       a recipe asks for what the build policy does not allow
+    │   ├── BuildFailed         a step of a recipe failed; carries the step and its exit code
     │   └── FolderRefused       a mount outside of what an admin allowed
     └── EngineError             Docker Engine or the host failed; a plain line for the user
         ├── EngineUnreachable   no answer: says nothing about any container
@@ -104,6 +107,26 @@ class ImageRefused(RefusedError):
     """The image cannot be launched by this person on this machine."""
 
     code = "image-refused"
+    family = "image"
+
+
+class ImageInUse(RefusedError):
+    """Containers or recipes stand on the image; fields: containers, recipes (names)."""
+
+    code = "image-in-use"
+    family = "image"
+
+
+class PolicyRefused(RefusedError):
+    """A recipe asks for what the build policy does not allow; fields: field, value."""
+
+    code = "policy-refused"
+
+
+class BuildFailed(RefusedError):
+    """A step of a recipe failed; `code` says how; fields: step, title, exit_code."""
+
+    code = "build-failed"
     family = "image"
 
 

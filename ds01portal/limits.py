@@ -68,7 +68,7 @@ LIMITS: Final[tuple[LimitSpec, ...]] = (
     LimitSpec("gpu_hold", Unit.SECONDS, "GPU hold after stop", "how long a GPU stays reserved"),
     LimitSpec("container_hold", Unit.SECONDS, "Container hold after stop", "until removal"),
     LimitSpec("images", Unit.COUNT, "Own images", "custom images"),
-    LimitSpec("disk", Unit.BYTES, "Disk", "workspace and images"),
+    LimitSpec("disk", Unit.BYTES, "Disk of images", "layers of custom images, without their bases"),
 )
 LIMIT_NAMES: Final = tuple(spec.name for spec in LIMITS)
 

@@ -1,4 +1,4 @@
-"""What is known about the machine's NVIDIA driver. One row, written by who asks the driver."""
+"""What is known about the machine: its driver, its engine. One row, written by who asks them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from catalog.architectures import CudaVersion, parse_cuda_version
 
 
 class HostFacts(models.Model):
-    """The driver as it was last seen. Empty texts mean that no driver was found then."""
+    """Driver and engine as they were last seen. Empty texts mean: not found, or not known."""
 
     SINGLETON = 1
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=SINGLETON, editable=False)
     driver_version = models.CharField(_("NVIDIA driver"), max_length=40, blank=True)
     driver_cuda = models.CharField(_("CUDA of the driver"), max_length=10, blank=True)
+    engine_root = models.CharField(_("engine's folder"), max_length=300, blank=True)
+    runc_version = models.CharField(_("runc"), max_length=60, blank=True)
+    toolkit_version = models.CharField(_("NVIDIA container toolkit"), max_length=60, blank=True)
     updated_at = models.DateTimeField(_("seen"))
 
     class Meta:

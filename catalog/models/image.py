@@ -1,9 +1,10 @@
-"""Images that containers can start from: AIME's catalogue, and local ones an admin allowed."""
+"""Images that containers can start from: AIME's catalogue, people's own, local ones allowed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.urls import reverse
@@ -11,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from catalog.architectures import CudaVersion, image_cuda_version
 from catalog.frameworks import display_framework
+from catalog.models.recipe import Recipe
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
@@ -33,14 +35,20 @@ class ImageQuerySet(models.QuerySet["Image"]):
         """Return the images of this machine that an admin allowed, retired ones too."""
         return self.filter(kind=Image.Kind.LOCAL)
 
+    def custom(self) -> ImageQuerySet:
+        """Return the versions that people built, retired ones too."""
+        return self.filter(kind=Image.Kind.CUSTOM)
+
     def on_engine(self) -> ImageQuerySet:
         """Return those that were on this machine at the last look."""
         return self.exclude(engine_image_id="")
 
     def launchable(self) -> ImageQuerySet:
-        """Return those a container can start from: local ones cannot be pulled, so must be here."""
-        local = Q(kind=Image.Kind.LOCAL, visible=True) & ~Q(engine_image_id="")
-        return self.active().filter(Q(kind=Image.Kind.CATALOG) | local)
+        """Return those a container can start from: what cannot be pulled must be here."""
+        here = ~Q(engine_image_id="") & (
+            Q(kind=Image.Kind.LOCAL, visible=True) | Q(kind=Image.Kind.CUSTOM)
+        )
+        return self.active().filter(Q(kind=Image.Kind.CATALOG) | here)
 
     def visible_to(self, person: Person | AnonymousUser) -> ImageQuerySet:
         """Return those a person may know of; retired ones stay known, containers show them."""
@@ -48,15 +56,21 @@ class ImageQuerySet(models.QuerySet["Image"]):
             return self.none()
         if person.is_staff:
             return self
-        return self.filter(Q(kind=Image.Kind.CATALOG) | Q(visible=True))
+        recipes = Recipe.objects.visible_to(person).values("pk")
+        return self.filter(
+            Q(kind=Image.Kind.CATALOG)
+            | Q(kind=Image.Kind.LOCAL, visible=True)
+            | Q(kind=Image.Kind.CUSTOM, recipe__in=recipes)
+            | Q(kind=Image.Kind.CUSTOM, owner=person)
+        )
 
     def for_architecture(self, architecture: str) -> ImageQuerySet:
         """Return those whose list of architectures has this one."""
         return self.filter(architectures__contains=f";{architecture};")
 
     def in_order(self) -> ImageQuerySet:
-        """Return them as the catalogue lists them: newest first, local ones at the end."""
-        return self.order_by("kind", "position", "pk")
+        """Return them as the catalogue lists them: newest first, then own and local ones."""
+        return self.order_by("kind", "position", "-number", "pk")
 
 
 class Image(models.Model):
@@ -65,16 +79,22 @@ class Image(models.Model):
     `architectures` is stored sorted as `;A;B;` so that every database finds a member by
     `contains`; use `architecture_list`. `engine_image_id` is empty while the image is not on
     this machine. Rows are retired, never deleted: containers and history name them.
+
+    A custom image is one version of a recipe: `number`, and `layers`, a list of {id, bytes} of
+    what was put on top of its base.
     """
 
     class Kind(models.TextChoices):
         CATALOG = "catalog", _("catalogue")  # a row of the catalogue; can be pulled
         LOCAL = "local", _("local")  # on this machine only, allowed by an admin
+        CUSTOM = "custom", _("custom")  # built from a recipe
 
     class RetiredCause(models.TextChoices):
         NONE = "", _("in use")  # not retired
         VANISHED = "vanished", _("no longer in the catalogue")  # comes back when listed again
         ADMIN = "admin", _("retired by an admin")  # stays so whatever the catalogue says
+        DELETED = "deleted", _("deleted by its owner")
+        PRUNED = "pruned", _("pruned")  # an old version, or unused for too long
 
     kind = models.CharField(_("kind"), max_length=10, choices=Kind, default=Kind.CATALOG)
     framework = models.CharField(_("framework"), max_length=64)  # as the catalogue writes it
@@ -83,6 +103,21 @@ class Image(models.Model):
     architectures = models.CharField(_("architectures"), max_length=300, blank=True)
     reference = models.CharField(_("image"), max_length=255)
     position = models.PositiveIntegerField(_("position"), default=0)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="images",
+        verbose_name=_("owner"),
+    )
+    recipe = models.ForeignKey(Recipe, models.PROTECT, null=True, blank=True, related_name="images")
+    number = models.PositiveIntegerField(_("number"), null=True, blank=True)
+    base_reference = models.CharField(_("base"), max_length=300, blank=True)
+    base_engine_id = models.CharField(max_length=80, blank=True)
+    layers = models.JSONField(_("own layers"), default=list, blank=True)
+    last_used_at = models.DateTimeField(_("last used"), null=True, blank=True)
+    unused_notice_at = models.DateTimeField(_("owner told it is unused"), null=True, blank=True)
     visible = models.BooleanField(
         _("offered"), default=True, help_text=_("Local images only: offer it to everybody.")
     )
@@ -113,6 +148,16 @@ class Image(models.Model):
             models.UniqueConstraint(
                 fields=["reference"], condition=Q(kind="local"), name="image_one_local_reference"
             ),
+            models.UniqueConstraint(
+                fields=["recipe", "number"],
+                condition=Q(kind="custom"),
+                name="image_one_number_per_recipe",
+            ),
+            models.CheckConstraint(
+                name="image_custom_has_owner_and_number",
+                condition=~Q(kind="custom")
+                | Q(owner__isnull=False, recipe__isnull=False, number__isnull=False),
+            ),
             models.CheckConstraint(
                 name="image_retired_has_a_cause",
                 condition=(
@@ -122,11 +167,13 @@ class Image(models.Model):
             ),
             models.CheckConstraint(
                 name="image_of_catalogue_has_architectures",
-                condition=Q(kind="local") | ~Q(architectures=""),
+                condition=~Q(kind="catalog") | ~Q(architectures=""),
             ),
         ]
 
     def __str__(self) -> str:
+        if self.kind == self.Kind.CUSTOM:
+            return self.reference.rpartition("/")[2]
         return f"{self.display_framework} {self.version}".strip()
 
     def get_absolute_url(self) -> str:
@@ -168,11 +215,23 @@ class Image(models.Model):
         return self.retired_at is not None
 
     @property
+    def is_custom(self) -> bool:
+        """Say whether somebody built it from a recipe."""
+        return self.kind == self.Kind.CUSTOM
+
+    @property
+    def own_bytes(self) -> int:
+        """Return what its own layers take, without the base."""
+        return sum(int(layer["bytes"]) for layer in self.layers)
+
+    @property
     def is_launchable(self) -> bool:
         """Say whether a container can start from it; the same rule as `launchable()`."""
         if self.is_retired:
             return False
-        return self.kind == self.Kind.CATALOG or (self.visible and self.is_on_engine)
+        if self.kind == self.Kind.CATALOG:
+            return True
+        return self.is_on_engine and (self.visible or self.is_custom)
 
 
 def write_architectures(names: list[str] | tuple[str, ...]) -> str:
