@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
 
+from ds01portal.admin_base import ReadOnlyAdmin, actor_of
 from ds01portal.exceptions import RefusedError
 from ds01portal.forms import PersonChangeForm, PersonCreationForm, QuotaForm
 from ds01portal.limits import LIMITS, format_limit
@@ -25,24 +26,6 @@ from ds01portal.services.quotas import LimitChange, delete_limits, preview_limit
 PREVIEW_ROWS = 200  # a page shows so many; the count says how many there are
 IDENTITY = ("uid", "gid", "linux_name", "system_login", "home")
 MAIN_LIMITS = ("gpueq", "devices_per_container", "containers", "cpus", "memory", "max_runtime")
-
-
-def actor_of(request: HttpRequest) -> Person | None:
-    """Return who is signed in."""
-    return request.user if isinstance(request.user, Person) else None
-
-
-class ReadOnlyAdmin(admin.ModelAdmin[Any]):
-    """Rows that are written by services and only looked at here."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(Person)

@@ -20,7 +20,7 @@ from django.utils.translation import ngettext
 from import_export.admin import ImportExportModelAdmin
 from import_export.formats import base_formats
 
-from catalog import admin_views
+from catalog.admin import pages
 from catalog.models import Image
 from catalog.resources import ImageExport, ImageImport
 from catalog.services.images import refresh_engine_images, restore_image, retire_image
@@ -224,11 +224,11 @@ class ImageAdmin(ImportExportModelAdmin):  # type: ignore[misc]  # the base has 
 
     def sync_page(self, request: HttpRequest) -> HttpResponse:
         """Show what a synchronisation would change, and do it."""
-        return admin_views.sync_page(request, self)
+        return pages.sync_page(request, self)
 
     def allow_local_page(self, request: HttpRequest) -> HttpResponse:
         """Ask for an image of this machine and offer it."""
-        return admin_views.allow_local_page(request, self)
+        return pages.allow_local_page(request, self)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

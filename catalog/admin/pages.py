@@ -20,7 +20,7 @@ from ds01portal.exceptions import PortalError, RefusedError
 from ds01portal.models import Person
 
 if TYPE_CHECKING:
-    from catalog.admin import ImageAdmin
+    from catalog.admin.images import ImageAdmin
 
 CHANGELIST = "admin:catalog_image_changelist"
 

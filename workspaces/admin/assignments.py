@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
-from ds01portal.admin import ReadOnlyAdmin
+from ds01portal.admin_base import ReadOnlyAdmin
 from ds01portal.models import Person
 from workspaces.models import Assignment, ForeignUse
 

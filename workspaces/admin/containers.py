@@ -17,9 +17,9 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
+from ds01portal.admin_base import NOTHING, VerbAdmin
 from ds01portal.limits import format_bytes
 from ds01portal.models import Person
-from workspaces.admin.base import NOTHING, VerbAdmin
 from workspaces.models import Assignment, Container
 from workspaces.services.containers import VERBS
 from workspaces.services.force import (

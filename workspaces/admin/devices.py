@@ -15,10 +15,9 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext_lazy as _
 
-from ds01portal.admin import actor_of
+from ds01portal.admin_base import NOTHING, VerbAdmin, actor_of
 from ds01portal.exceptions import PortalError, RefusedError
 from ds01portal.models import Person
-from workspaces.admin.base import NOTHING, VerbAdmin
 from workspaces.models import Assignment, Device
 from workspaces.services.devices import drain_device, sync_devices, undrain_device
 

@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
-from ds01portal.admin import actor_of
+from ds01portal.admin_base import actor_of
 from ds01portal.exceptions import FolderRefused
 from ds01portal.services.events import record_event
 from workspaces.models import SharedFolder

@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext_lazy as _
 
-from ds01portal.admin import ReadOnlyAdmin
+from ds01portal.admin_base import ReadOnlyAdmin
 from workspaces.models import Machine
 
 
