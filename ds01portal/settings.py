@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import django_stubs_ext
@@ -197,6 +198,15 @@ DS01_CATALOG_FALLBACKS = env.dict(
     },
 )
 DS01_GPUS = env.str("DS01_GPUS", default="nvml")
+
+# Builds: how steps reach packages; kept in no image ---------------------------------------------
+DS01_PIP_INDEX_URL = env.str("DS01_PIP_INDEX_URL", default="")
+DS01_APT_MIRROR = env.str("DS01_APT_MIRROR", default="")
+DS01_BUILD_PROXIES = {
+    "HTTP_PROXY": env.str("HTTP_PROXY", default=os.environ.get("http_proxy", "")),
+    "HTTPS_PROXY": env.str("HTTPS_PROXY", default=os.environ.get("https_proxy", "")),
+    "NO_PROXY": env.str("NO_PROXY", default=os.environ.get("no_proxy", "")),
+}
 
 # Folders -----------------------------------------------------------------------------------------
 DS01_WORKSPACE_ROOT = env.str("DS01_WORKSPACE_ROOT", default="")

@@ -199,6 +199,10 @@ class Work:
         """Extend the lease; raise LostLease when somebody else has it."""
         self._write(lease_until=timezone.now() + LEASE)
 
+    def set_deadline(self, deadline: dt.datetime) -> None:
+        """Set when it ends as a timeout: waiting in a queue does not count as work."""
+        self._write(deadline_at=deadline)
+
     def begin_undo(self, error: dict[str, Any]) -> None:
         """Persist why it failed before anything is undone; no cancel is heard from here on."""
         self._write(phase="undo", percent=None, error=error, message=error.get("message", "")[:300])

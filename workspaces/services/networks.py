@@ -1,21 +1,17 @@
 """A network of each person's own: small, without traffic between containers, gone when unused.
 
-Docker's default pools end after 31 networks; the subnets come from DS01_NETWORK_RANGE.
+The subnets come from DS01_NETWORK_RANGE.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterator
-
-from django.conf import settings
-
 from ds01portal.engine import get_engine
 from ds01portal.engine.base import ContainerEngine
+from ds01portal.services.subnets import PEOPLE_LABEL as LABEL
+from ds01portal.services.subnets import free_subnets
 from workspaces.models import Container
 from workspaces.services.specs import network_name
 
-LABEL = "aime.mlc.DS01_NETWORK"
 # Whoever is in these may have found the network and not be on it yet.
 COMING = (Container.State.LAUNCHING, Container.State.STARTING)
 
@@ -25,7 +21,7 @@ def ensure_network(*, container: Container, engine: ContainerEngine) -> None:
     assert container.owner is not None
     engine.ensure_network(
         network_name(container.owner),
-        subnets=_free_subnets(engine),
+        subnets=free_subnets(engine),
         labels={LABEL: "true", "aime.mlc.DS01_UID": str(container.owner.uid)},
     )
 
@@ -52,12 +48,3 @@ def sweep_networks(*, engine: ContainerEngine | None = None) -> int:
     wanted = {network_name(row.owner) for row in coming if row.owner is not None}
     unused = [name for name in chosen.list_networks(label=LABEL) if name not in wanted]
     return sum(chosen.remove_network_if_unused(name) for name in unused)
-
-
-def _free_subnets(engine: ContainerEngine) -> Iterator[str]:
-    """Yield candidates that none of the portal's networks has; asked only when one is needed."""
-    taken = {subnet for group in engine.list_networks(label=LABEL).values() for subnet in group}
-    whole = ipaddress.ip_network(settings.DS01_NETWORK_RANGE)
-    for subnet in whole.subnets(new_prefix=settings.DS01_NETWORK_PREFIX):
-        if str(subnet) not in taken:
-            yield str(subnet)
