@@ -21,7 +21,7 @@ from ds01portal.engine.base import ContainerEngine
 from ds01portal.engine.fake import FakeEngine
 from ds01portal.models import Person
 from workspaces.models import Container, Device
-from workspaces.services import carrying, containers, devices, machine, requests
+from workspaces.services import carrying, containers, devices, launch_images, machine, requests
 
 DEMO_IMAGE = "ds01/demo-python:1"
 PASSWD = b"root:x:0:0:root:/root:/bin/bash\nubuntu:x:1000:1000::/home/ubuntu:/bin/bash\n"
@@ -168,7 +168,7 @@ def ask(demo_image: Image) -> Launch:
         request = requests.LaunchRequest(
             owner=owner,
             name=name or f"c{uuid.uuid4().hex[:8]}",
-            **{**requests.image_fields(demo_image), **wishes},
+            **{**launch_images.image_fields(demo_image), **wishes},
         )
         return containers.launch_container(request=request, actor=owner)
 

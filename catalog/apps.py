@@ -10,3 +10,9 @@ class CatalogConfig(AppConfig):
     name = "catalog"
     verbose_name = _("Images")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from catalog import checks
+
+        checks.register_checks()

@@ -15,5 +15,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("account/", include("allauth.account.urls")),
     path("images/", include("catalog.urls")),
+    path("builds/", include("catalog.build_urls")),
     path("", include("workspaces.urls")),
 ]

@@ -12,7 +12,9 @@ class WorkspacesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks, and who uses images."""
         from workspaces import checks
+        from workspaces.services import image_users
 
         checks.register_checks()
+        image_users.register()

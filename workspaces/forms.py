@@ -17,7 +17,8 @@ from django.utils.translation import gettext_lazy as _
 from catalog.models import Image
 from ds01portal.models import Person
 from workspaces.models import SharedFolder
-from workspaces.services.requests import LaunchRequest, image_fields
+from workspaces.services.launch_images import image_fields
+from workspaces.services.requests import LaunchRequest
 
 GB = 1024**3
 MOST_DEVICES = 64

@@ -16,7 +16,15 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError
 from django.utils import timezone
 
-from ds01portal.exceptions import EngineError, EngineTimeout, InvalidInput, NotFound, PortalError
+from ds01portal.exceptions import (
+    EngineError,
+    EngineTimeout,
+    InvalidInput,
+    NotFound,
+    PortalError,
+    RefusedError,
+)
+from ds01portal.limits import Special, Unit, parse_limit
 from ds01portal.models import Operation, Person
 from ds01portal.services.people import find_person
 
@@ -24,7 +32,9 @@ __all__ = [
     "PortalCommand",
     "find_user",
     "read_input",
+    "read_timeout",
     "run_beside_others",
+    "stored_error",
     "wait_for_operation",
 ]
 
@@ -150,6 +160,29 @@ def wait_for_operation(operation: Operation, *, seconds: float | None = None) ->
                 phase=operation.phase,
             )
         time.sleep(WAIT_POLL)
+
+
+def read_timeout(options: dict[str, Any]) -> float | None:
+    """Return the seconds that --wait waits; None is until the operation's own deadline."""
+    text = options["timeout"]
+    if not text:
+        return None
+    if not options["wait"]:
+        raise InvalidInput(
+            "--timeout says how long --wait waits.", hint="Add --wait.", field="timeout"
+        )
+    value = parse_limit(text, Unit.SECONDS, field="timeout")
+    return None if isinstance(value, Special) else float(value)
+
+
+def stored_error(stored: dict[str, Any], *, message: str, code: str = "") -> RefusedError:
+    """Return an error in the words that a row keeps of it, or in these where it has none."""
+    error = RefusedError(
+        stored.get("message") or message, hint=stored.get("hint", ""), **stored.get("fields", {})
+    )
+    error.code = stored.get("code") or code or error.code
+    error.family = stored.get("family", error.family)
+    return error
 
 
 def run_beside_others(act: Callable[[], T]) -> T:

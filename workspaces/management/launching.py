@@ -13,8 +13,10 @@ from ds01portal.exceptions import FolderRefused, InvalidInput, RefusedError
 from ds01portal.limits import Special, Unit, parse_limit
 from ds01portal.models import Person
 from workspaces.models import SharedFolder
-from workspaces.services.preflight import Finding, check_launch
-from workspaces.services.requests import LaunchRequest, choose_image
+from workspaces.services.findings import Finding
+from workspaces.services.launch_images import choose_image
+from workspaces.services.preflight import check_launch
+from workspaces.services.requests import LaunchRequest
 
 T = TypeVar("T")
 MOST_DEVICES = 64  # more than any machine has; larger numbers are slips

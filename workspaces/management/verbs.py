@@ -6,9 +6,14 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from ds01portal.exceptions import EngineTimeout, InvalidInput, RefusedError
-from ds01portal.limits import Special, Unit, parse_limit
-from ds01portal.management.base import PortalCommand, find_user, wait_for_operation
+from ds01portal.exceptions import EngineTimeout, RefusedError
+from ds01portal.management.base import (
+    PortalCommand,
+    find_user,
+    read_timeout,
+    stored_error,
+    wait_for_operation,
+)
 from ds01portal.models import Operation
 from workspaces.management.describing import (
     describe_container,
@@ -70,29 +75,9 @@ class VerbCommand(ContainerCommand):
         self.finish(container, VERBS[self.verb](container=container, actor=None), options)
 
 
-def read_timeout(options: dict[str, Any]) -> float | None:
-    """Return the seconds to wait; None is until the operation's own deadline."""
-    text = options["timeout"]
-    if not text:
-        return None
-    if not options["wait"]:
-        raise InvalidInput(
-            "--timeout says how long --wait waits.", hint="Add --wait.", field="timeout"
-        )
-    value = parse_limit(text, Unit.SECONDS, field="timeout")
-    return None if isinstance(value, Special) else float(value)
-
-
 def failure_of(operation: Operation) -> RefusedError | None:
     """Return the error that an operation ended with, in the words it was stored in."""
     if operation.state not in (Operation.State.FAILED, Operation.State.CANCELLED):
         return None
     stored = operation.error or {"code": "cancelled", "message": f"{operation.kind}: cancelled."}
-    error = RefusedError(
-        stored.get("message") or f"The {operation.kind} failed.",
-        hint=stored.get("hint", ""),
-        **stored.get("fields", {}),
-    )
-    error.code = stored.get("code", error.code)
-    error.family = stored.get("family", error.family)
-    return error
+    return stored_error(stored, message=f"The {operation.kind} failed.")

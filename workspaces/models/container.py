@@ -176,6 +176,13 @@ class Container(models.Model):
         return reverse("container-detail", args=[self.pk])
 
     @property
+    def source_reference(self) -> str:
+        """Return what its image is called now: a custom image may have been renamed."""
+        if self.image is not None and self.image.is_custom:
+            return self.image.reference
+        return self.image_reference
+
+    @property
     def is_busy(self) -> bool:
         """Whether a verb is under way."""
         return self.state in self.TRANSIENT_STATES

@@ -16,6 +16,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
+from catalog.services.build_layers import BUILDER_LABEL, STEP_PREFIX
 from ds01portal.engine.base import ContainerDetails, ContainerEngine, ContainerSummary, Observed
 from ds01portal.exceptions import MissingOnEngine
 from ds01portal.models import Person
@@ -53,6 +54,11 @@ def is_infrastructure(labels: Mapping[str, str]) -> bool:
     """
     marks = [labels[key].lower() for key in INFRASTRUCTURE_LABELS if key in labels]
     return any(mark not in ("false", "no", "0") for mark in marks)
+
+
+def is_build_step(summary: ContainerSummary) -> bool:
+    """Tell whether a container is a step of an image build: by name, as labels come with images."""
+    return summary.name.startswith(STEP_PREFIX) and bool(summary.labels.get(BUILDER_LABEL))
 
 
 class People:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
+from catalog.services.building import abandon_build, carry_out_build
 from catalog.services.pulls import carry_out_pull
 from ds01portal.exceptions import EngineError, EngineTimeout, EngineUnreachable, PortalError
 from ds01portal.models import Operation
@@ -30,6 +31,7 @@ from ds01portal.services.operations import (
 from workspaces.models import Container
 from workspaces.services.launches import abandon_launch, carry_out_launch
 from workspaces.services.machine import note_unreachable
+from workspaces.services.snapshot_making import abandon_snapshot, carry_out_snapshot
 from workspaces.services.transitions import STEPS, carry_out_transition
 
 logger = logging.getLogger(__name__)
@@ -60,7 +62,13 @@ def carry_out_image_pull(work: Work) -> None:
 HANDLERS: dict[str, Handler] = {
     "launch": carry_out_launch,
     "pull": carry_out_image_pull,
+    "build": carry_out_build,
+    "snapshot": carry_out_snapshot,
     **dict.fromkeys(STEPS, carry_out_transition),
+}
+ABANDON: dict[str, Callable[[Work, EngineError], None]] = {
+    "build": abandon_build,
+    "snapshot": abandon_snapshot,
 }
 
 
@@ -98,7 +106,10 @@ def _give_back(work: Work, error: EngineError) -> None:
 
 
 def _end(work: Work, error: EngineError) -> None:
-    """End what went wrong again and again; a launch is undone, as far as that can be done."""
+    """End what went wrong again and again; what was made is undone, as far as that can be done."""
+    if abandon := ABANDON.get(work.operation.kind):
+        abandon(work, error)
+        return
     if work.operation.kind != "launch":
         work.fail(error)
         return

@@ -19,6 +19,7 @@ from ds01portal.services.people import ensure_identity
 from ds01portal.services.quotas import EffectiveLimits, resolve_limits
 from workspaces.models import Assignment, Container, Device, Machine
 from workspaces.services import assignments, observations, preflight
+from workspaces.services.launch_images import lock_image
 from workspaces.services.requests import LaunchRequest, choose_size
 from workspaces.services.specs import engine_name, network_name
 
@@ -73,6 +74,7 @@ def _write_launch(request: LaunchRequest, actor: Person | None) -> Container:
     owner = Person.objects.select_for_update(no_key=True).get(pk=request.owner.pk)
     limits = resolve_limits(person=owner)
     full_name = engine_name(request.name, owner)
+    lock_image(image=request.image, owner=owner)
     preflight.ensure_name_is_new(request.name, full_name)
     preflight.check_container_count(request=request, limits=limits)
     size, notes = choose_size(request=request, limits=limits, machine=Machine.current())

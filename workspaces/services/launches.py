@@ -129,7 +129,7 @@ def _get_image(work: Work, container: Container, engine: ContainerEngine) -> Ima
         work.report(progress.percent, progress.message)
 
     image = ensure_image(
-        reference=container.image_reference,
+        reference=container.source_reference,
         on_progress=report,
         is_cancelled=work.is_cancelled,
         engine=engine,
@@ -147,9 +147,7 @@ def _create_and_start(
 ) -> None:
     work.enter_phase("prepare")
     ensure_network(container=container, engine=engine)
-    engine.tag_image(
-        container.image_reference, run_reference(container.image_reference, container.engine_name)
-    )
+    engine.tag_image(image.id, run_reference(container.image_reference, container.engine_name))
     spec = prepare_spec(container, engine, image)
     if existing is None:
         work.enter_phase("create")

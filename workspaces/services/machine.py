@@ -11,6 +11,7 @@ import shutil
 
 from django.utils import timezone
 
+from catalog.services.engine_facts import read_toolkit_version, record_engine_facts
 from ds01portal.engine import get_engine
 from ds01portal.engine.base import ContainerEngine
 from ds01portal.exceptions import EngineError, EngineUnreachable
@@ -37,6 +38,9 @@ def refresh_machine(*, engine: ContainerEngine | None = None) -> Machine:
         engine_root=info.root_dir,
         live_restore=info.live_restore,
         security_options=list(info.security_options),
+    )
+    record_engine_facts(
+        root=info.root_dir, runc_version=info.runc_version, toolkit_version=read_toolkit_version()
     )
     return Machine.current()
 

@@ -14,49 +14,25 @@ from typing import Any
 
 from django.conf import settings
 
-from catalog.architectures import Fit, judge_image
-from catalog.services.hosts import read_host_architecture
-from catalog.services.pulls import find_image_on_engine
 from ds01portal.engine import get_engine
 from ds01portal.engine.base import ContainerEngine
 from ds01portal.exceptions import (
     EngineError,
     FolderRefused,
-    ImageRefused,
     InvalidInput,
     NoFreeDevice,
-    PortalError,
     RefusedError,
 )
 from ds01portal.limits import UNLIMITED, Special, format_bytes
 from ds01portal.services.quotas import EffectiveLimits, check_limit, resolve_limits
 from workspaces.models import Container, Device, Machine
 from workspaces.services.assignments import check_device_quota
+from workspaces.services.findings import Finding, warn
 from workspaces.services.folders import check_shared_folder, workspace_parts
+from workspaces.services.launch_images import check_image
 from workspaces.services.machine import free_disk_bytes, is_worker_alive
 from workspaces.services.requests import LaunchRequest, check_name, choose_size
 from workspaces.services.specs import engine_name
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """One line of the pre-flight list. `level` is ok, warning or refused."""
-
-    check: str
-    level: str
-    message: str
-    hint: str = ""
-    error: PortalError | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
-            "check": self.check,
-            "level": self.level,
-            "message": self.message,
-            "hint": self.hint,
-            "error": self.error.as_dict() if self.error else None,
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,10 +83,6 @@ def _run(name: str, check: Callable[[_Context], str | Finding], context: _Contex
     return Finding(check=name, level="ok", message=found)
 
 
-def _warn(check: str, message: str, hint: str = "") -> Finding:
-    return Finding(check=check, level="warning", message=message, hint=hint)
-
-
 def _check_name(context: _Context) -> str:
     request = context.request
     check_name(request.name)
@@ -149,42 +121,9 @@ def _check_containers(context: _Context) -> str:
 
 
 def _check_image(context: _Context) -> str | Finding:
-    request = context.request
-    image = request.image
-    if image is not None:
-        if not image.is_launchable:
-            raise ImageRefused(
-                f"{image} is not offered any more.",
-                hint="Choose another image.",
-                field="image",
-                value=image.reference,
-            )
-        judgement = judge_image(
-            architectures=image.architecture_list,
-            reference=image.reference,
-            host=read_host_architecture(),
-        )
-        if judgement.fit is Fit.CANNOT:
-            raise ImageRefused(
-                f"{image} {judgement.reason}.",
-                hint="Choose a version for this machine.",
-                field="image",
-                value=image.reference,
-            )
-    try:
-        details = find_image_on_engine(reference=request.reference, engine=context.engine)
-    except EngineError:
-        return _warn("image", "Whether the image is on this machine cannot be seen now.")
-    if details is not None:
-        return f"The image is on this machine ({format_bytes(details.size)})."
-    if image is not None and image.kind == "local":
-        raise ImageRefused(
-            f"{image} is not on this machine.",
-            hint="Ask an admin to load it again.",
-            field="image",
-            value=image.reference,
-        )
-    return _warn("image", "The image will be pulled first.", "The first time takes minutes.")
+    return check_image(
+        image=context.request.image, reference=context.request.reference, engine=context.engine
+    )
 
 
 def check_totals(
@@ -207,7 +146,7 @@ def _check_size(context: _Context) -> str | Finding:
     )
     check_totals(limits=context.limits, owner=context.request.owner, size=size)
     if notes:
-        return _warn("size", " ".join(notes))
+        return warn("size", " ".join(notes))
     return f"{size['cpus']:g} cores and {format_bytes(int(size['memory']))} of memory."
 
 
@@ -241,7 +180,7 @@ def _check_devices(context: _Context) -> str | Finding:
         )
     words = f"{count} of {len(free)} free devices."
     if any(device.simulated for device in free):
-        return _warn("devices", f"{words} They are simulated.")
+        return warn("devices", f"{words} They are simulated.")
     if context.machine.takes_devices is False:
         raise NoFreeDevice(
             "The engine cannot hand GPUs to containers.",
@@ -272,13 +211,13 @@ def _check_engine(context: _Context) -> str | Finding:
     try:
         context.engine.ping()
     except EngineError:
-        return _warn(
+        return warn(
             "engine",
             "Docker Engine does not answer now.",
             "The launch waits until it does; nothing else is lost.",
         )
     if not is_worker_alive(context.machine):
-        return _warn("engine", "No worker is running.", "The launch waits until one does.")
+        return warn("engine", "No worker is running.", "The launch waits until one does.")
     return "Docker Engine answers."
 
 
@@ -286,7 +225,7 @@ def _check_disk(context: _Context) -> str | Finding:
     free = free_disk_bytes(context.machine)
     floor = int(settings.DS01_DISK_FLOOR)
     if free is None:
-        return _warn("disk", "The engine's free disk cannot be seen from here.")
+        return warn("disk", "The engine's free disk cannot be seen from here.")
     if free < floor:
         raise RefusedError(
             f"The machine's disk is nearly full: {format_bytes(free)} are free.",

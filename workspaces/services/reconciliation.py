@@ -187,6 +187,7 @@ def _look_at_foreign(
         for summary in listed
         if not adoption.belongs_to(summary, rows.get(summary.name))
         and not adoption.is_infrastructure(summary.labels)
+        and not adoption.is_build_step(summary)
     ]
     people: adoption.People | None = None
     devices = list(Device.objects.filter(present=True))

@@ -8,11 +8,9 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from catalog.models import Image
-from catalog.services.lookups import LookupResult, lookup_image
-from ds01portal.exceptions import ImageRefused, InvalidInput, QuotaExceeded
+from ds01portal.exceptions import InvalidInput, QuotaExceeded
 from ds01portal.limits import UNLIMITED, Special, Unit, format_limit
 from ds01portal.models import Person
 from ds01portal.services.quotas import EffectiveLimits
@@ -60,60 +58,6 @@ def check_name(name: str) -> None:
             field="name",
             value=name[:60],
         )
-
-
-def image_fields(image: Image) -> dict[str, Any]:
-    """Return the part of a request that an image row decides."""
-    local = image.kind == Image.Kind.LOCAL
-    return {
-        "image": image,
-        "reference": image.reference,
-        "framework": "" if local and not image.framework else image.framework,
-        "version": image.version,
-        "architecture": image.architecture_list[0] if image.architecture_list else "",
-    }
-
-
-def choose_image(
-    *,
-    person: Person,
-    framework: str = "",
-    version: str = "",
-    architecture: str = "",
-    reference: str = "",
-) -> dict[str, Any]:
-    """Return the image part of a request by look-up or by reference.
-
-    Raise ImageRefused for an image that is unknown, retired, not offered, or not fit.
-    """
-    if reference:
-        image = (
-            Image.objects.launchable()
-            .visible_to(person)
-            .filter(reference=reference)
-            .in_order()
-            .first()
-        )
-        if image is None:
-            raise ImageRefused(
-                f"The image “{reference[:200]}” is not offered here.",
-                hint="Choose one from the catalogue, or ask an admin to allow it.",
-                field="image",
-                value=reference[:200],
-            )
-        return image_fields(image)
-    found: LookupResult = lookup_image(
-        framework=framework, version=version, architecture=architecture
-    )
-    if found.image is not None:
-        return {**image_fields(found.image), "architecture": found.architecture}
-    return {
-        "image": None,
-        "reference": found.reference,
-        "framework": found.framework,
-        "version": found.version,
-        "architecture": found.architecture,
-    }
 
 
 def choose_size(

@@ -12,6 +12,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from catalog.services.engine_facts import known_escapes
+from catalog.services.image_quota import disk_alarm
 from ds01portal.limits import format_bytes
 from ds01portal.models import Operation
 from workspaces.models import Assignment, Container, Device, Machine
@@ -41,6 +43,8 @@ def find_trouble(*, now: dt.datetime | None = None) -> list[Trouble]:
     machine = Machine.current()
     found = [
         *_machine_trouble(machine),
+        *_image_disk_trouble(moment),
+        *_known_escapes(),
         *_double_holds(),
         *_stuck_containers(moment),
         *_device_trouble(moment),
@@ -68,6 +72,36 @@ def _machine_trouble(machine: Machine) -> Iterator[Trouble]:
         text = _("The engine's disk is nearly full: %(free)s are free, %(floor)s is the floor.")
         words = {"free": format_bytes(free), "floor": format_bytes(floor)}
         yield Trouble(level="error", text=text % words, subject_kind="machine")
+
+
+def _image_disk_trouble(now: dt.datetime) -> Iterator[Trouble]:
+    alarm = disk_alarm(now=now)
+    if alarm is None:
+        return
+    words = {
+        "percent": alarm.used_percent,
+        "free": format_bytes(alarm.free_bytes),
+        "folder": alarm.folder,
+    }
+    if alarm.blocks:
+        text = _("No image is built: %(free)s are free in %(folder)s. Run prune_images.") % words
+    else:
+        text = _("%(folder)s is %(percent)s %% full; %(free)s are free. Run prune_images.") % words
+    yield Trouble(level="error" if alarm.blocks else "warning", text=text, subject_kind="machine")
+
+
+def _known_escapes() -> Iterator[Trouble]:
+    for escape in known_escapes():
+        text = _("%(component)s %(version)s lets people out of containers (%(advisory)s).") % {
+            "component": escape.component,
+            "version": escape.version,
+            "advisory": escape.advisory,
+        }
+        if escape.packaged:
+            text += " " + _("Your distribution may have mended it under this number; look it up.")
+        else:
+            text += " " + _("Upgrade to %(fixed)s.") % {"fixed": escape.fixed_in}
+        yield Trouble(level="warning", text=text, subject_kind="machine")
 
 
 def _double_holds() -> Iterator[Trouble]:

@@ -16,7 +16,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from django.conf import settings
 from django.db import DatabaseError, connection
 
+from catalog.services.build_layers import STEP_PREFIX
+from catalog.services.image_sweep import sweep_images
 from catalog.services.images import refresh_engine_images
+from catalog.services.package_facts import FACTS_PREFIX, read_wanted_packages
 from ds01portal.engine import get_engine
 from ds01portal.engine.base import EngineEvent
 from ds01portal.exceptions import EngineError
@@ -64,6 +67,11 @@ class Worker:
             ("networks", 300, sweep_networks),
             ("updates", 300, prune_updates),
         )
+        # What may take minutes: beside the clock that tells that this worker is alive.
+        self._slow_timers: tuple[tuple[str, float, Callable[[], object]], ...] = (
+            ("sweep", 600, sweep_images),
+            ("packages", 20, read_wanted_packages),
+        )
 
     def stop(self) -> None:
         """Finish what is under way, claim nothing more. Safe in a signal handler.
@@ -83,7 +91,10 @@ class Worker:
             threading.Thread(target=target, name=target.__name__, daemon=True)
             for target in (self._keep_leases, self._watch_engine, self._reconcile_on_events)
         ]
-        threads.append(threading.Thread(target=self._keep_time, name="clock", daemon=True))
+        for name, timers in (("clock", self._timers), ("slow clock", self._slow_timers)):
+            threads.append(
+                threading.Thread(target=self._keep_time, args=(timers,), name=name, daemon=True)
+            )
         for thread in threads:
             thread.start()
         logger.info("worker %s is ready", self.name)
@@ -129,13 +140,13 @@ class Worker:
                 time.sleep(1)
         connection.close()
 
-    def _keep_time(self) -> None:
-        due = dict.fromkeys((name for name, _, _ in self._timers), 0.0)
+    def _keep_time(self, timers: tuple[tuple[str, float, Callable[[], object]], ...]) -> None:
+        due = dict.fromkeys((name for name, _, _ in timers), 0.0)
         while not self._stopping.wait(0.25):
             if self._look_later and time.monotonic() >= self._look_later:
                 self._look_later = 0.0
                 self._events.set()
-            for name, interval, act in self._timers:
+            for name, interval, act in timers:
                 if time.monotonic() >= due[name]:
                     self._guard(name, act)
                     due[name] = time.monotonic() + interval
@@ -164,6 +175,8 @@ class Worker:
                 for event in get_engine().watch_events(
                     since=None, should_stop=self._stopping.is_set
                 ):
+                    if event.container_name.startswith((STEP_PREFIX, FACTS_PREFIX)):
+                        continue  # a step of a build is nobody's container
                     if self._is_own_doing(event):
                         self._look_later = time.monotonic() + OWN_PAUSE
                     else:

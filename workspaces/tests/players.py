@@ -29,7 +29,14 @@ from ds01portal.models import Event, Operation, Person, Quota  # noqa: E402
 from ds01portal.models.operation import OperationQuerySet  # noqa: E402
 from ds01portal.services import operations  # noqa: E402
 from workspaces.models import Assignment, Container, Device  # noqa: E402
-from workspaces.services import assignments, containers, devices, machine, requests  # noqa: E402
+from workspaces.services import (  # noqa: E402
+    assignments,
+    containers,
+    devices,
+    launch_images,
+    machine,
+    requests,
+)
 from workspaces.services import carrying as workers  # noqa: E402
 from workspaces.services.worker import Worker  # noqa: E402
 
@@ -116,7 +123,7 @@ def _ask(me: Person, dice: random.Random, step: int) -> None:
         owner=me,
         name=f"c{step}",
         devices=dice.choice([0, 1, 1, 2]),
-        **requests.choose_image(person=me, reference=IMAGE),
+        **launch_images.choose_image(person=me, reference=IMAGE),
     )
     containers.launch_container(request=request, actor=me)
 
@@ -191,7 +198,7 @@ def ask_for_one(name: str, devices_asked: int) -> dict[str, object]:
         owner=me,
         name=name,
         devices=devices_asked,
-        **requests.choose_image(person=me, reference=IMAGE),
+        **launch_images.choose_image(person=me, reference=IMAGE),
     )
     return {"id": str(containers.launch_container(request=request, actor=me).pk)}
 
@@ -253,7 +260,7 @@ def ask_for_many(people: int, each: int) -> dict[str, object]:
                 devices=1 if number == 0 else 0,
                 cpus=0.1,
                 memory=128 * 1024**2,
-                **requests.choose_image(person=person, reference=IMAGE),
+                **launch_images.choose_image(person=person, reference=IMAGE),
             )
             containers.launch_container(request=request, actor=person)
     return {}

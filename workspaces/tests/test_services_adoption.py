@@ -212,6 +212,21 @@ def test_a_container_that_is_said_not_to_be_the_sites_own_is_adopted(portal: Fak
     assert adopted("box").origin == Origin.DOCKER
 
 
+def test_a_step_of_an_image_build_is_nobodys_container(portal: FakeEngine) -> None:
+    portal.spawn_foreign("ds01-build.6f1c.1", labels={"aime.mlc.DS01_BUILDER": "6f1c"})
+
+    reconcile_containers()
+
+    assert not Container.objects.exists()
+
+
+def test_the_mark_of_a_build_on_somebodys_own_container_hides_nothing(portal: FakeEngine) -> None:
+    portal.spawn_foreign("mine", labels={"aime.mlc.DS01_BUILDER": "6f1c"}, all_devices=True)
+
+    assert taken()
+    assert Container.objects.get().engine_name == "mine"
+
+
 def test_hostile_text_is_cut_and_hurts_nobody(portal: FakeEngine, alice: Person) -> None:
     portal.spawn_foreign(
         "evil",

@@ -8,7 +8,7 @@ from ds01portal.exceptions import InvalidInput, QuotaExceeded
 from ds01portal.limits import UNLIMITED
 from ds01portal.services.quotas import set_limits
 from workspaces.models import Assignment, Container, Device, Machine, SharedFolder
-from workspaces.services import devices, preflight, requests
+from workspaces.services import devices, launch_images, preflight, requests
 
 pytestmark = pytest.mark.django_db
 
@@ -19,7 +19,7 @@ GB = 1024**3
 @pytest.fixture
 def wish(demo_image):
     def make(owner, name="thesis", **values):
-        fields = {**requests.image_fields(demo_image), **values}
+        fields = {**launch_images.image_fields(demo_image), **values}
         return requests.LaunchRequest(owner=owner, name=name, **fields)
 
     return make

@@ -16,7 +16,7 @@ from ds01portal.exceptions import EngineError, EngineTimeout, EngineUnreachable
 from ds01portal.models import Operation
 from ds01portal.services.operations import Work, cancel_operation, claim_operation
 from workspaces.models import Assignment, Container, Machine
-from workspaces.services import carrying, containers, requests
+from workspaces.services import carrying, containers, launch_images, requests
 from workspaces.services.folders import home_path
 from workspaces.tests.processes import (
     fresh_database,
@@ -49,7 +49,7 @@ def remote_image(portal):
 def ask_remote(remote_image):
     def ask(owner, name="remote", **wishes):
         request = requests.LaunchRequest(
-            owner=owner, name=name, **requests.image_fields(remote_image), **wishes
+            owner=owner, name=name, **launch_images.image_fields(remote_image), **wishes
         )
         return containers.launch_container(request=request, actor=owner)
 

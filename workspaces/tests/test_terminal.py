@@ -546,8 +546,9 @@ def launch(username: str, name: str, reference: str) -> tuple[str, str, int]:
     from ds01portal.models import Person
     from workspaces.services.carrying import carry_out_due
     from workspaces.services.containers import launch_container
+    from workspaces.services.launch_images import image_fields
     from workspaces.services.machine import refresh_machine
-    from workspaces.services.requests import LaunchRequest, image_fields
+    from workspaces.services.requests import LaunchRequest
 
     refresh_machine()
     found = get_engine().inspect_image(reference)

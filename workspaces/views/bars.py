@@ -45,10 +45,11 @@ WORDS = {
         gettext_lazy("Container hold after a stop"),
         gettext_lazy("how long a stopped container is kept"),
     ),
-    "images": (gettext_lazy("Own images"), gettext_lazy("custom images")),
-    "disk": (gettext_lazy("Disk"), gettext_lazy("workspace and images")),
+    "images": (gettext_lazy("Own images"), gettext_lazy("with all their versions")),
+    "disk": (gettext_lazy("Disk of your images"), gettext_lazy("their layers, without the bases")),
 }
 COUNTED = ("gpueq", "containers", "total_cpus", "total_memory")
+IMAGES = ("images", "disk")
 PER_CONTAINER = ("devices_per_container", "cpus", "memory", "swap", "shm", "pids")
 TIMES = ("max_runtime", "idle_timeout", "gpu_hold", "container_hold")
 

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_safe
 
+from catalog.services.image_quota import read_image_quota
 from ds01portal.limits import format_bytes
 from ds01portal.models import Person
 from workspaces.models import Machine
@@ -17,6 +18,7 @@ from workspaces.services.machine import is_worker_alive
 from workspaces.services.usage import HostUsage, read_device_usage, read_host_usage
 from workspaces.views.bars import (
     COUNTED,
+    IMAGES,
     PER_CONTAINER,
     TIMES,
     WORDS,
@@ -109,18 +111,19 @@ def limits_view(request: HttpRequest) -> HttpResponse:
 def limits_context(person: Person) -> dict[str, Any]:
     """Return the limits in groups, the counted ones first."""
     usage = load_usage(person=person)
+    images = read_image_quota(owner=person)
+    usage.used.update(images=images.images, disk=images.bytes)
     bars = {name: make_bar(name, usage) for name in WORDS}
-    others = [name for name in WORDS if name not in (*COUNTED, *PER_CONTAINER, *TIMES)]
 
     def rows(names: tuple[str, ...] | list[str]) -> list[LimitBar]:
         return [bars[name] for name in names]
 
     return {
         "counted": rows(COUNTED),
+        "images": rows(IMAGES),
         "tables": [
             {"title": _("Each container"), "rows": rows(PER_CONTAINER)},
             {"title": _("Times"), "rows": rows(TIMES)},
-            {"title": _("Storage"), "rows": rows(others)},
         ],
         "group": usage.limits.group,
         "contact": contact(),

@@ -116,7 +116,7 @@ class FakeEngine(FakeBuilds, FakeInsides, FakeImages, FakeLayers, FakeNetworks):
                 live_restore=True,
                 containers=len(self.containers),
                 images=len(self.images),
-                runc_version="1.1.12",
+                runc_version="1.3.3",
                 storage_driver="overlay2",
             )
 

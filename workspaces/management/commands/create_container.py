@@ -6,10 +6,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from ds01portal.management.base import find_user
+from ds01portal.management.base import find_user, read_timeout
 from workspaces.management.describing import latest_operation
 from workspaces.management.launching import Wish, read_wish
-from workspaces.management.verbs import ContainerCommand, read_timeout
+from workspaces.management.verbs import ContainerCommand
 from workspaces.services.containers import launch_container
 
 

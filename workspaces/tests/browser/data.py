@@ -32,14 +32,14 @@ def make_people(groups: dict[str, str]) -> None:
 def ask_for(username: str, name: str, devices: int = 0, **wishes: Any) -> str:
     """Ask for a container; return its id."""
     from ds01portal.models import Person
-    from workspaces.services import containers, requests
+    from workspaces.services import containers, launch_images, requests
 
     me = Person.objects.get(username=username)
     request = requests.LaunchRequest(
         owner=me,
         name=name,
         devices=devices,
-        **requests.choose_image(person=me, reference=IMAGE),
+        **launch_images.choose_image(person=me, reference=IMAGE),
         **wishes,
     )
     return str(containers.launch_container(request=request, actor=me).pk)
