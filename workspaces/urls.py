@@ -3,6 +3,7 @@
 from django.urls import path
 
 from workspaces import streams, views
+from workspaces.views import installed
 
 container = "containers/<uuid:pk>/"
 
@@ -21,7 +22,16 @@ urlpatterns = [
     path(container + "logs/download/", views.container_log_download, name="container-log-download"),
     path(container + "connect/", views.container_connect, name="container-connect"),
     path(container + "settings/", views.container_settings, name="container-settings"),
+    path(container + "installed/", installed.container_installed, name="container-installed"),
+    path(
+        container + "installed/add/",
+        installed.container_installed_add,
+        name="container-installed-add",
+    ),
+    path(container + "snapshot/", installed.container_snapshot, name="container-snapshot"),
     path(container + "do/<slug:verb>/", views.container_verb, name="container-verb"),
+    path("workspace/dependency-files/", views.dependency_files, name="workspace-dependency-files"),
+    path("workspace/dependency-file/", views.dependency_file, name="workspace-dependency-file"),
     path("machine/", views.machine_view, name="machine"),
     path("limits/", views.limits_view, name="limits"),
     path("stream", streams.update_stream, name="stream"),

@@ -507,3 +507,20 @@ def test_the_list_costs_the_same_for_many_images(
 
 def test_a_line_that_is_rendered_keeps_its_text():
     assert render_line("a < b & c") == "a &lt; b &amp; c"
+
+
+def test_editing_a_recipe_on_a_local_image_keeps_its_base(
+    client: Client, alice: Person, demo_image: Image
+) -> None:
+    """It is stored by its name, and has a button of its own."""
+    client.force_login(alice)
+    recipe = Recipe.objects.create(
+        owner=alice,
+        name="on-local",
+        content={"base": {"kind": "reference", "reference": "ds01/demo-python:1"}},
+    )
+
+    page = client.get(f"/images/mine/{recipe.pk}/edit/").content.decode()
+
+    assert re.search(r'value="reference:ds01/demo-python:1"[^>]* checked', page)
+    assert "is not offered any more" not in page

@@ -23,9 +23,10 @@ from django.conf import settings  # noqa: E402
 from django.contrib.auth.models import Group  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from catalog.models import Build, BuildPolicy, Image, Recipe  # noqa: E402
+from catalog.models import Build, BuildPolicy, Image, ImagePackages, Recipe  # noqa: E402
 from catalog.services import builds  # noqa: E402
 from catalog.services.image_sweep import sweep_images  # noqa: E402
+from catalog.services.package_facts import read_wanted_packages  # noqa: E402
 from catalog.services.recipes import create_recipe  # noqa: E402
 from ds01portal.engine import get_engine  # noqa: E402
 from ds01portal.engine.fake import FakeEngine  # noqa: E402
@@ -102,7 +103,8 @@ def look(build: str) -> dict[str, Any]:
 def die(phase: str) -> dict[str, Any]:
     """Carry out what is due and kill this very process with -9 when the phase is entered.
 
-    "committed" and "tagged" are the moments right after the engine did so, which no row knows of.
+    "committed" and "tagged" are the moments right after the engine did so, which no row knows of;
+    "looked" is that of a look into an image whose packages are not known.
     """
     enter, undo = operations.Work.enter_phase, operations.Work.begin_undo
 
@@ -118,6 +120,10 @@ def die(phase: str) -> dict[str, Any]:
 
     operations.Work.enter_phase = die_entering  # type: ignore[method-assign]
     operations.Work.begin_undo = die_undoing  # type: ignore[method-assign]
+    if phase == "looked":
+        ImagePackages.objects.all().delete()
+        _die_after("run_step")
+        read_wanted_packages()
     if phase in ("committed", "tagged"):
         _die_after({"committed": "commit_step", "tagged": "tag_image"}[phase])
     carrying.carry_out_due()

@@ -6,6 +6,7 @@ from workspaces.views.containers import (
     container_progress,
     container_verb,
 )
+from workspaces.views.dependency_files import dependency_file, dependency_files
 from workspaces.views.detail import (
     container_connect,
     container_detail,
@@ -32,6 +33,8 @@ __all__ = [
     "container_terminal",
     "container_usage",
     "container_verb",
+    "dependency_file",
+    "dependency_files",
     "launch_preflight",
     "limits_view",
     "machine_view",

@@ -1,7 +1,7 @@
 """Containers as cards: state, image, devices, what is under way, what may be done.
 
-Three queries for any number of containers. Not in charge of: which containers (the views start
-from `visible_to`), or what a verb does.
+Three queries for any number of containers, one more when custom images are among theirs. Not in
+charge of: which containers (the views start from `visible_to`), or what a verb does.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from catalog.models import Image
 from ds01portal.models import Operation, Person
 from workspaces.models import Assignment, Container, Device, ForeignUse
 from workspaces.views.tiles import describe_devices
@@ -36,6 +37,7 @@ class Card:
     devices: list[Device] = field(default_factory=list)
     operation: Operation | None = None
     hold_until: dt.datetime | None = None
+    newer: Image | None = None  # version of its image that was built since
 
     @property
     def key(self) -> str:
@@ -133,7 +135,7 @@ class Card:
 
 
 def load_cards(*, containers: Sequence[Container], viewer: Person) -> list[Card]:
-    """Return cards in the same order. Three queries, however many containers."""
+    """Return cards in the same order."""
     cards = {row.pk: Card(container=row, viewer=viewer) for row in containers}
     if not cards:
         return []
@@ -153,7 +155,24 @@ def load_cards(*, containers: Sequence[Container], viewer: Person) -> list[Card]
     for pk, card in cards.items():
         card.devices = card.devices or used[pk]
         card.devices.sort(key=lambda device: device.order)
+    _add_newer(list(cards.values()), viewer)
     return list(cards.values())
+
+
+def _add_newer(cards: list[Card], viewer: Person) -> None:
+    """Note where a newer version of a container's image was built, if the viewer may know of it."""
+    images = {card.container.pk: card.container.image for card in cards}
+    recipes = {image.recipe_id for image in images.values() if image and image.recipe_id}
+    if not recipes:
+        return
+    rows = Image.objects.visible_to(viewer).custom().active().filter(recipe__in=recipes)
+    # Ascending, so that the newest of each is what stays.
+    newest = {row.recipe_id: row for row in rows.order_by("number")}
+    for card in cards:
+        image = images[card.container.pk]
+        found = newest.get(image.recipe_id) if image and image.recipe_id else None
+        if image and found and (found.number or 0) > (image.number or 0):
+            card.newer = found
 
 
 def launch_phases(container: Container, operation: Operation | None) -> list[dict[str, Any]]:

@@ -22,12 +22,13 @@ from ds01portal.models import Person
 from workspaces.forms import LaunchForm
 from workspaces.models import Container, Machine, SharedFolder
 from workspaces.services.containers import launch_container
-from workspaces.services.preflight import Finding, check_launch
+from workspaces.services.findings import Finding
+from workspaces.services.preflight import check_launch
 from workspaces.services.requests import LaunchRequest
 from workspaces.views.bars import Usage, load_usage
 from workspaces.views.common import contact, members_only, signed_in
 from workspaces.views.first import default_device_count, default_image
-from workspaces.views.shelves import make_shelves
+from workspaces.views.shelves import custom_shelves, make_shelves
 from workspaces.views.sizes import offer_presets, offer_tiles, size_hint
 from workspaces.views.tiles import Board, load_board
 
@@ -36,7 +37,8 @@ STATUS = {"ok": "ok", "warning": "warn", "refused": "failed"}
 
 def make_form(person: Person, data: Any = None) -> LaunchForm:
     """Return the form with what the person may choose from."""
-    images = list(Image.objects.visible_to(person).launchable().in_order())
+    rows = Image.objects.visible_to(person).launchable().select_related("recipe__owner")
+    images = list(rows.in_order())
     folders = SharedFolder.objects.visible_to(person)
     return LaunchForm(data, owner=person, images=images, folders=folders)
 
@@ -133,6 +135,7 @@ def _show_form(
     picked = form.picked_devices if form.is_bound else form.initial["picked"]
     host = read_host_architecture()
     hint = size_hint(usage, machine)
+    mine, shared = custom_shelves(images, host, chosen, person)
     form.fields["cpus"].widget.attrs["placeholder"] = hint.default_cpus
     form.fields["memory"].widget.attrs["placeholder"] = hint.default_memory.removesuffix(" GB")
     context: dict[str, Any] = {
@@ -140,6 +143,8 @@ def _show_form(
         "chosen": chosen,
         "chosen_label": form.images.get(chosen, ""),
         "shelves": make_shelves(images, host, chosen),
+        "mine": mine,
+        "shared": shared,
         "local": local_images(images, host=host, wanted=ImageFilter()),
         "host": host,
         "tiles": offer_tiles(board, usage, picked),
@@ -212,7 +217,8 @@ def _wanted_image(request: HttpRequest, person: Person, images: list[Image]) -> 
 
 def suggest_name(person: Person, image: Image | None) -> str:
     """Return a name that the person has not used yet, such as pytorch-2."""
-    base = (image.framework_slug if image else "") or "container"
+    own = image.recipe.name if image and image.recipe else ""
+    base = own or (image.framework_slug if image else "") or "container"
     base = "".join(sign if sign.isascii() and sign.isalnum() else "-" for sign in base)[:40]
     taken = set(Container.objects.live().filter(owner=person).values_list("name", flat=True))
     number = 1

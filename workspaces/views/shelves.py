@@ -12,8 +12,10 @@ from catalog.browsing import (
     ImageGroup,
     JudgedImage,
     arrange_images,
+    judge,
 )
-from catalog.models import Image
+from catalog.models import Image, Recipe
+from ds01portal.models import Person
 
 SHOWN = 6  # versions before the older ones are folded away
 
@@ -47,6 +49,44 @@ class LaunchShelf:
 
     def _holds(self, items: list[JudgedImage]) -> bool:
         return any(str(item.image.pk) == self.chosen for item in items)
+
+
+@dataclass(kw_only=True, slots=True)
+class CustomShelf:
+    """An image that somebody built: its latest version, and the older ones."""
+
+    recipe: Recipe
+    name: str
+    latest: JudgedImage
+    older: list[JudgedImage] = field(default_factory=list)
+    chosen: str = ""
+
+    @property
+    def older_open(self) -> bool:
+        """Whether the chosen version is an older one."""
+        return any(str(item.image.pk) == self.chosen for item in self.older)
+
+
+def custom_shelves(
+    images: Sequence[Image], host: HostArchitecture, chosen: str, person: Person
+) -> tuple[list[CustomShelf], list[CustomShelf]]:
+    """Return the person's own images and those of others, by name."""
+    shelves: dict[int, CustomShelf] = {}
+    custom = (image for image in images if image.recipe is not None)
+    for image in sorted(custom, key=lambda one: -(one.number or 0)):
+        recipe, item = image.recipe, judge(image, host)
+        assert recipe is not None
+        if recipe.pk in shelves:
+            shelves[recipe.pk].older.append(item)
+            continue
+        mine = recipe.owner_id == person.pk
+        name = recipe.name if mine else f"{recipe.owner.username}/{recipe.name}"
+        shelves[recipe.pk] = CustomShelf(recipe=recipe, name=name, latest=item, chosen=chosen)
+    found = sorted(shelves.values(), key=lambda shelf: shelf.name)
+    return (
+        [shelf for shelf in found if shelf.recipe.owner_id == person.pk],
+        [shelf for shelf in found if shelf.recipe.owner_id != person.pk],
+    )
 
 
 def make_shelves(images: Sequence[Image], host: HostArchitecture, chosen: str) -> list[LaunchShelf]:

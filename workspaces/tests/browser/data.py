@@ -130,6 +130,60 @@ def first_ids() -> dict[str, int]:
     }
 
 
+def ask_for_image(username: str, name: str, requirements: str = "", sharing: str = "") -> str:
+    """Write a recipe on the demo image and ask for a build; return the build's id."""
+    from catalog.models import Recipe
+    from catalog.services.builds import request_build
+    from catalog.services.recipes import create_recipe, share_recipe
+    from ds01portal.models import Person
+
+    me = Person.objects.get(username=username)
+    recipe = Recipe.objects.owned_by(me).filter(name=name).first()
+    if recipe is None:
+        base = {"kind": "reference", "reference": IMAGE}
+        content = {"base": base, "requirements": requirements}
+        recipe = create_recipe(owner=me, name=name, content=content, actor=me)
+    if sharing:
+        share_recipe(recipe=recipe, sharing=sharing, actor=me)
+    return str(request_build(recipe=recipe, actor=me).pk)
+
+
+def build_of(pk: str) -> dict[str, Any]:
+    """Return a build: its state, its recipe, its image."""
+    from catalog.models import Build
+
+    build = Build.objects.select_related("image").get(pk=pk)
+    return {
+        "state": str(build.state),
+        "recipe": build.recipe_id,
+        "image": build.image.pk if build.image else None,
+        "reference": build.image.reference if build.image else "",
+        "error": build.error,
+    }
+
+
+def images_of(username: str) -> list[str]:
+    """Return the references of a person's live versions."""
+    from catalog.models import Image
+
+    rows = Image.objects.custom().active().filter(owner__username=username)
+    return sorted(rows.values_list("reference", flat=True))
+
+
+def allow_builds_at_once(count: int) -> None:
+    """Let people build without waiting for each other."""
+    from catalog.models import BuildPolicy
+
+    BuildPolicy.objects.update_or_create(
+        pk=1,
+        defaults={
+            "builds_per_person": count,
+            "builds_in_all": count,
+            "free_disk_floor_bytes": 0,
+        },
+    )
+
+
 def remove_everything() -> list[str]:
     """Remove what the tests made on the engine; return the names of what would not go."""
     from ds01portal.engine import get_engine
@@ -147,4 +201,27 @@ def remove_everything() -> list[str]:
                 left.append(f"{summary.name}: {error}")
     for name in engine.list_networks(label="aime.mlc.DS01_NETWORK"):
         engine.remove_network_if_unused(name)
+    left += remove_images()
+    return left
+
+
+def remove_images() -> list[str]:
+    """Remove the images that were built; return those that would not go."""
+    from catalog.models import Recipe
+    from ds01portal.engine import get_engine
+    from ds01portal.exceptions import EngineError
+
+    engine, left = get_engine(), []
+    for summary in engine.list_containers():
+        if summary.name.startswith(("ds01-build.", "ds01-facts.")):
+            engine.remove_container(summary.id, force=True)
+    owners = {recipe.owner.uid for recipe in Recipe.objects.select_related("owner")}
+    prefixes = tuple(f"ds01-{uid}/" for uid in owners)
+    for image in engine.list_images():
+        for tag in image.tags:
+            if prefixes and tag.startswith(prefixes):
+                try:
+                    engine.remove_image(tag)
+                except EngineError as error:
+                    left.append(f"{tag}: {error}")
     return left

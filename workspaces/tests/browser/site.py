@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from catalog.tests.wheelhouse import Wheelhouse
 from workspaces.tests.browser import data
 from workspaces.tests.servers import ROOT, Portal, has_engine, running_portal
 
@@ -32,6 +33,8 @@ PEOPLE = {
     "tom": "student",  # has two tabs open
     "lea": "student",  # is given more by an admin
     "max": "student",  # has two hundred containers
+    "eva": "student",  # builds an image
+    "ben": "student",  # has images in every state
 }
 SETTINGS = {
     "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],
@@ -42,8 +45,9 @@ SETTINGS = {
 class Site:
     """A portal with its worker."""
 
-    def __init__(self, portal: Portal) -> None:
+    def __init__(self, portal: Portal, index: Wheelhouse) -> None:
         self.portal = portal
+        self.index = index
         self.url = portal.url
         self._worker: subprocess.Popen[bytes] | None = None
 
@@ -85,6 +89,17 @@ class Site:
         finally:
             self._worker.send_signal(signal.SIGCONT)
 
+    def await_build(self, pk: str, *states: str, seconds: float = 60) -> dict[str, Any]:
+        """Wait until a build is in one of the states; return it."""
+        deadline, seen = time.monotonic() + seconds, {}
+        while time.monotonic() < deadline:
+            seen = self.call(data.build_of, pk)
+            if seen["state"] in states:
+                return seen
+            time.sleep(0.1)
+        log = (self.portal.folder / "worker.log").read_text()[-2000:]
+        raise AssertionError(f"{pk} is {seen}, not {states}\n{log}")
+
     def await_state(self, pk: str, state: str, seconds: float = 30) -> None:
         """Wait until a container is in a state."""
         deadline, seen = time.monotonic() + seconds, ""
@@ -98,8 +113,24 @@ class Site:
 
 
 @contextmanager
+def package_index() -> Iterator[Wheelhouse]:
+    """Serve a few packages that builds can install."""
+    with Wheelhouse(docker_host=has_engine()) as index:
+        index.add_many("tiny-math", "1.0", "1.9", "2.1")
+        index.add("thesis-tools", "1.2", requires=["tiny-math>=1.5,<2"])
+        index.add("slow-package", "1.0")
+        index.hold("slow-package")
+        yield index
+
+
+@contextmanager
 def running_site(folder: Path) -> Iterator[Site]:
     """Start a portal with people, images and GPUs; in the end nothing of it is left."""
+    with package_index() as index:
+        yield from _running_site(folder, index)
+
+
+def _running_site(folder: Path, index: Wheelhouse) -> Iterator[Site]:
     # Of its own, so that what an earlier run left on the engine is nobody's here.
     first_uid = 210_000 + secrets.randbelow(800) * 100
     environment = {
@@ -115,6 +146,7 @@ def running_site(folder: Path) -> Iterator[Site]:
         "DS01_DISK_FLOOR": "0",
         "DS01_SSH_HOST": "ds01.example.org",
         "DS01_CONTACT": "gpu-help@example.org",
+        "DS01_PIP_INDEX_URL": index.url,
         "MLC_ARCH": "CUDA_ADA",
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,8 +163,9 @@ def running_site(folder: Path) -> Iterator[Site]:
         check=True,
     )
     with running_portal(folder, environment=environment, settings=SETTINGS) as portal:
-        site = Site(portal)
+        site = Site(portal, index)
         site.call(data.make_people, PEOPLE)
+        site.call(data.allow_builds_at_once, 4)
         site.start_worker()
         try:
             yield site

@@ -1,4 +1,4 @@
-"""Forms of the catalogue: what to look for, and which local image to allow."""
+"""Forms of the images page and its admin: what to look for, which local image to allow."""
 
 from __future__ import annotations
 
