@@ -24,9 +24,24 @@ _ATTRIBUTES = {1: "b", 2: "dim", 3: "i", 4: "u", 9: "s"}
 _ENDS = {22: ("b", "dim"), 23: ("i",), 24: ("u",), 29: ("s",)}
 
 
+# How pip, apt and compilers begin a line that matters; without a terminal they use no colours.
+_ERROR = re.compile(r"\s*(?:ERROR|error|E|fatal)(?:\b[^:\n]{0,40})?: ")
+_WARNING = re.compile(r"\s*(?:WARNING|warning|W|DEPRECATION)(?:\b[^:\n]{0,40})?: ")
+
+
 def render_lines(text: str) -> str:
     """Return each line as an element with the class `ln`; colours end with the line."""
-    return "".join(f'<span class="ln">{render_line(line)}\n</span>' for line in text.split("\n"))
+    return "".join(
+        f'<span class="{line_class(line)}">{render_line(line)}\n</span>'
+        for line in text.split("\n")
+    )
+
+
+def line_class(line: str) -> str:
+    """Return the class of a line: one that tells of an error or a warning is coloured whole."""
+    if _ERROR.match(line):
+        return "ln ln-error"
+    return "ln ln-warning" if _WARNING.match(line) else "ln"
 
 
 def plain_text(text: str) -> str:

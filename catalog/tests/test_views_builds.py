@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from catalog.build_progress import describe_progress
-from catalog.log_html import MAX_RUNS, plain_text, render_line, render_lines
+from catalog.log_html import MAX_RUNS, line_class, plain_text, render_line, render_lines
 from catalog.models import Build, BuildOutput, BuildPolicy, Image, Recipe
 from catalog.services.builds import request_build
 from catalog.tests.recipe_players import make_recipe, make_version
@@ -257,3 +257,20 @@ def test_colours_end_with_the_line_and_lines_stay_apart():
         '<span class="ln">plain\n</span><span class="ln">\n</span>'
     )
     assert plain_text("\x1b[31mred\x1b[0m\nplain") == "red\nplain"
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("ERROR: No matching distribution found for nothing", "ln ln-error"),
+        ("E: Unable to locate package nothing", "ln ln-error"),
+        ("  error: subprocess-exited-with-error", "ln ln-error"),
+        ("  fatal error: Python.h: No such file", "ln ln-error"),
+        ("WARNING: Retrying after connection broken", "ln ln-warning"),
+        ("W: Some index files failed to download", "ln ln-warning"),
+        ("Error handling is fun", "ln"),
+        ("Collecting errors: 3", "ln"),
+    ],
+)
+def test_errors_and_warnings_are_told_apart(line, shown):
+    assert line_class(line) == shown

@@ -117,11 +117,12 @@ def make_rows(username: str, count: int, name: str) -> list[str]:
 
 def first_ids() -> dict[str, int]:
     """Return ids of rows whose pages are looked at."""
-    from catalog.models import Image
+    from catalog.models import Image, PackageList
     from ds01portal.models import Person, Quota
     from workspaces.models import Device
 
     return {
+        "list": PackageList.objects.order_by("pk")[0].pk,
         "image": Image.objects.catalogue().order_by("pk")[0].pk,
         "local": Image.objects.get(reference=IMAGE).pk,
         "quota": Quota.objects.order_by("pk")[0].pk,
@@ -146,6 +147,15 @@ def ask_for_image(username: str, name: str, requirements: str = "", sharing: str
     if sharing:
         share_recipe(recipe=recipe, sharing=sharing, actor=me)
     return str(request_build(recipe=recipe, actor=me).pk)
+
+
+def cancel_builds(username: str) -> None:
+    """Cancel what a person is building."""
+    from catalog.models import Build
+    from catalog.services.builds import cancel_build
+
+    for build in Build.objects.live().filter(recipe__owner__username=username):
+        cancel_build(build=build, actor=None)
 
 
 def build_of(pk: str) -> dict[str, Any]:

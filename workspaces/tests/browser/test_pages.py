@@ -41,6 +41,10 @@ DOCS = {
     "student-machine": ("machine", "light"),
     "student-limits": ("limits", "light"),
     "student-images": ("images", "light"),
+    "student-recipe": ("builder", "light"),
+    "student-build": ("build-running", "light"),
+    "student-image": ("image-own", "light"),
+    "admin-build-policy": ("admin-build-policy", "light"),
     "admin-front": ("admin-front", "light"),
     "admin-containers": ("admin-containers", "light"),
     "admin-quota": ("admin-quota-preview", "light"),
@@ -82,9 +86,24 @@ def cast(site: Site) -> Iterator[dict[str, str]]:
         site.call(data.spoil_image, ids["broken"])
     site.await_state(ids["broken"], "failed")
     ids |= {key: str(pk) for key, pk in site.call(data.first_ids).items()}
+    ids |= cast_images(site)
     yield ids
+    site.call(data.cancel_builds, "ben")
     for name in ("thesis-bert", "sweep-lr", "broken", "bobs"):
         site.call(data.ask_verb, ids[name], "remove")
+
+
+def cast_images(site: Site) -> dict[str, str]:
+    """Build images of ben's: one is ready and shared, one failed, one is under way."""
+    ids = {
+        "build-done": site.call(data.ask_for_image, "ben", "vision", "tiny-math<2", "everybody"),
+        "build-failed": site.call(data.ask_for_image, "ben", "lost", "no-such-package==9"),
+        "build-running": site.call(data.ask_for_image, "ben", "slow", "slow-package"),
+    }
+    done = site.await_build(ids["build-done"], "done")
+    site.await_build(ids["build-failed"], "failed")
+    site.await_build(ids["build-running"], "running")
+    return ids | {"recipe": str(done["recipe"]), "version": str(done["image"])}
 
 
 def all_pages(ids: Mapping[str, str]) -> dict[str, Shown]:
@@ -109,6 +128,17 @@ def all_pages(ids: Mapping[str, str]) -> dict[str, Shown]:
         "images": Shown("alice", "/images/", "#image-shelves article"),
         "image": Shown("alice", f"/images/{ids['image']}/", "#facts-title"),
         "image-local": Shown("alice", f"/images/{ids['local']}/", "#facts-title"),
+        "images-own": Shown("ben", "/images/", "text=vision"),
+        "builder": Shown("ben", "/images/new/?start=cv", "[data-preview] pre"),
+        "builder-edit": Shown("ben", f"/images/mine/{ids['recipe']}/edit/", "[data-preview] pre"),
+        "image-own": Shown("ben", f"/images/mine/{ids['recipe']}/", "text=Versions"),
+        "image-shared": Shown("alice", f"/images/mine/{ids['recipe']}/", "text=Versions"),
+        "image-version": Shown("ben", f"/images/{ids['version']}/", "main h1"),
+        "build-done": Shown("ben", f"/builds/{ids['build-done']}/", "text=Successfully installed"),
+        "build-failed": Shown("ben", f"/builds/{ids['build-failed']}/", ".error-box"),
+        "build-running": Shown("ben", f"/builds/{ids['build-running']}/", "text=Collecting"),
+        "launch-own": Shown("ben", f"/launch/?image={ids['version']}", "[data-preflight] .checks"),
+        "installed": Shown("alice", f"{running}/installed/", "main h1"),
         "machine": Shown("alice", "/machine/", ".device"),
         "machine-admin": Shown("ada", "/machine/", ".device"),
         "limits": Shown("alice", "/limits/", ".table"),
@@ -126,6 +156,18 @@ def all_pages(ids: Mapping[str, str]) -> dict[str, Shown]:
             "ada", f"{admin}/ds01portal/quota/{ids['quota']}/change/", "#quota_form"
         ),
         "admin-images": Shown("ada", f"{admin}/catalog/image/?q=2.7", "#result_list"),
+        "admin-recipes": Shown("ada", f"{admin}/catalog/recipe/", "#result_list"),
+        "admin-recipe": Shown(
+            "ada", f"{admin}/catalog/recipe/{ids['recipe']}/change/", "#content-main"
+        ),
+        "admin-builds": Shown("ada", f"{admin}/catalog/build/", "#result_list"),
+        "admin-build-policy": Shown(
+            "ada", f"{admin}/catalog/buildpolicy/1/change/", "#buildpolicy_form"
+        ),
+        "admin-package-lists": Shown("ada", f"{admin}/catalog/packagelist/", "#result_list"),
+        "admin-package-list": Shown(
+            "ada", f"{admin}/catalog/packagelist/{ids['list']}/change/", "#packagelist_form"
+        ),
         "admin-people": Shown("ada", f"{admin}/ds01portal/person/", "#result_list"),
         "admin-person": Shown(
             "ada", f"{admin}/ds01portal/person/{ids['person']}/change/", "#person_form"
