@@ -28,6 +28,27 @@ PASSWD = b"root:x:0:0:root:/root:/bin/bash\nubuntu:x:1000:1000::/home/ubuntu:/bi
 GPUS = "simulated:4xA100-40GB,1xH100-80GB:3g.40gb+4g.40gb"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the second database be tried with the tests that use one."""
+    parser.addoption(
+        "--database-only", action="store_true", help="run only tests that use the database"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests to which it is all one which database there is."""
+    if not config.getoption("--database-only"):
+        return
+    kept = [item for item in items if _uses_database(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
+
+
+def _uses_database(item: pytest.Item) -> bool:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return bool(item.get_closest_marker("django_db") or fixtures & {"db", "transactional_db"})
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, settings: Any) -> None:
     """Keep every test away from the developer's files and settings."""

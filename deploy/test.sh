@@ -4,6 +4,8 @@
 #
 #   test.sh [SUITE…]      all suites, or some of: units units-pg engine races outage browser
 #
+# units-pg is the unit tests that use the database once more, on PostgreSQL.
+#
 # Suites run in lanes beside each other: much of their time is waiting for Docker or a clock.
 # The last line is "N passed, N failed". What was skipped, a suite without a test and a suite that
 # broke off count as failed: nothing goes missing silently. PYTEST_ARGS adds arguments for pytest.
@@ -31,7 +33,7 @@ PASSED=0
 # run_suite NAME: pytest with the suite's marker and database, its counts into a file. Runs in a
 # subshell of its own, beside other suites.
 run_suite() {
-    local name=$1 start report=$REPORTS/$1.xml marker rc=0 counts extra=()
+    local name=$1 start report=$REPORTS/$1.xml marker rc=0 counts extra=() more=()
     case $name in
         units*) marker='not engine and not race and not outage and not browser' ;;
         engine) marker='engine and not outage and not browser' ;;
@@ -39,19 +41,22 @@ run_suite() {
         *) marker=$name ;;
     esac
     case $name in
-        *-pg) export DATABASE_URL=$DS01_TEST_DATABASE_URL ;;
+        *-pg)
+            export DATABASE_URL=$DS01_TEST_DATABASE_URL
+            extra+=(--database-only)
+            ;;
         *) export DATABASE_URL=sqlite:///$RIGS/$name.sqlite3 ;;
     esac
     if [ "$name" = browser ]; then
         export DS01_TEST_DOCKER_HOST=$BROWSER_DOCKER_HOST DOCKER_HOST=$BROWSER_DOCKER_HOST
         export DS01_NETWORK_RANGE=$BROWSER_NETWORK_RANGE
     fi
-    read -ra extra <<<"${PYTEST_ARGS:-}"
+    read -ra more <<<"${PYTEST_ARGS:-}"
     rm -f "$report"
     start=$(now)
     say "suite $name begins"
     .venv/bin/python -m pytest -q -m "$marker" --junitxml="$report" -o junit_family=xunit2 \
-        --basetemp "$RIGS/tmp-$name" "${extra[@]}" </dev/null >"$REPORTS/$name.log" 2>&1 || rc=$?
+        --basetemp "$RIGS/tmp-$name" "${extra[@]}" "${more[@]}" </dev/null >"$REPORTS/$name.log" 2>&1 || rc=$?
     counts=$("$DEPLOY/junit_counts.py" "$report" "$rc" 2>>"$REPORTS/$name.log")
     echo "$counts" >"$REPORTS/$name.counts"
     printf '%-10s %6s s   %5d passed %5d failed\n' "$name" "$(seconds_since "$start")" "${counts% *}" "${counts#* }" \
@@ -82,9 +87,9 @@ mkdir -p "$DS01_TEST_ARTIFACTS"
 export DJANGO_ALLOW_ASYNC_UNSAFE=1
 
 rm -f "$REPORTS"/*.counts "$REPORTS"/*.line
-run_lane units units-pg browser &
+run_lane units units-pg &
 run_lane engine races &
-run_lane outage &
+run_lane outage browser &
 wait
 
 printf '\n'

@@ -19,8 +19,9 @@ _CONTINUE = " \\\n    "
 
 def write_dockerfile(plan: Plan) -> str:
     """Return the Dockerfile, with a newline at its end."""
+    title = f"custom image “{_comment(plan.name)}”" if plan.name else "a custom image"
     lines = [
-        f"# DS01 Portal: custom image “{_comment(plan.name)}”",
+        f"# DS01 Portal: {title}",
         "# Written from a recipe: change the recipe, not this file.",
         "",
         f"FROM {plan.base_reference}",
