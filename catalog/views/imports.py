@@ -25,7 +25,8 @@ FIELD = "requirements_file"
 def read_upload(request: HttpRequest, owner: Person) -> tuple[QueryDict, list[str], bool]:
     """Return what was sent with the file's lines in the requirements, and remarks.
 
-    The last value is False when there is a file that could not be read; the remarks say why.
+    The last value is False when there is a file that could not be read, or of which lines were
+    refused; the remarks say why, and nothing is to be made of it before they were seen.
     """
     data = request.POST.copy()
     if not request.FILES.get(FIELD):
@@ -35,7 +36,7 @@ def read_upload(request: HttpRequest, owner: Person) -> tuple[QueryDict, list[st
     except InvalidInput as error:
         return data, [f"{error.message} {error.hint}".strip()], False
     data["requirements"] = join_texts(data.get("requirements", ""), found.text)
-    return data, describe_import(found), True
+    return data, describe_import(found), not found.problems
 
 
 @require_POST
