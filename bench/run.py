@@ -4,6 +4,7 @@
 run.py [--only a,c] [--quick] [--report DIR]
 
 a launches   b launches at once   c pages   d reconcile   e memory   f stream and terminal
+g builds of images
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from bench import hands, report  # noqa: E402
+from bench.building import measure_building  # noqa: E402
 from bench.facts import read_facts, read_load  # noqa: E402
 from bench.launches import measure_crowd, measure_launches  # noqa: E402
 from bench.liveliness import measure_liveliness  # noqa: E402
@@ -38,6 +40,7 @@ PARTS: dict[str, Callable[[Path, bool], list[report.Figure]]] = {
     "d": measure_reconcile,
     "e": measure_memory,
     "f": measure_liveliness,
+    "g": measure_building,
 }
 
 

@@ -94,7 +94,7 @@ create_demo() {
 
 demo_image() {
     local log=$VAR/log/demo_image.log
-    ! docker image inspect ds01/demo-python:1 >/dev/null 2>&1 || return 0
+    ! "$DEPLOY/demo_image.sh" has || return 0
     ! "$DEPLOY/engine.sh" has-hub || return 0
     "$DEPLOY/demo_image.sh" demo 2>&1 | tee "$log" >&2 ||
         say "going on without the demo image; see $log"

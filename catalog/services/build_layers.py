@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 LAYER_LABEL = "aime.mlc.DS01_LAYER"
+BUILD_LABEL = "aime.mlc.DS01_BUILD"  # on images: the build that made the layer
 BUILDER_LABEL = "aime.mlc.DS01_BUILDER"
 STEP_PREFIX = "ds01-build."  # of the names of steps' containers
 NETWORK = "ds01-builds"
@@ -77,13 +78,24 @@ class Layers:
         self._policy = policy
         self.head = base
         self._network = ""
-        self._made: dict[str, ImageDetails] = {}
-        if not build.fresh:
-            # The newest last: two fresh builds may have made the same layer.
-            known = sorted(
-                engine.find_images(label=LAYER_LABEL), key=lambda image: str(image.created_at)
-            )
-            self._made = {image.labels[LAYER_LABEL]: image for image in known if image.parent}
+        # The newest last: two fresh builds may have made the same layer.
+        known = sorted(
+            engine.find_images(label=LAYER_LABEL), key=lambda image: str(image.created_at)
+        )
+        self._made = {image.labels[LAYER_LABEL]: image for image in known if self._may_take(image)}
+
+    def _may_take(self, image: ImageDetails) -> bool:
+        """Say whether a build may take a layer; one that makes everything anew only its own.
+
+        A worker that was killed may have had no time to note that one.
+        """
+        own = image.labels.get(BUILD_LABEL) == str(self._build.pk)
+        return bool(image.parent) and (own or not self._build.fresh)
+
+    def end_leftovers(self, steps: int) -> None:
+        """Remove the containers of steps that a killed worker had stored and not yet removed."""
+        for number in range(1, steps + 2):
+            self._engine.end_step(step_name(self._build, number))
 
     def find(self, command: str) -> ImageDetails | None:
         """Return the layer of an earlier build that this command would make; it is the head."""
@@ -157,7 +169,11 @@ class Layers:
 
     def _own_labels(self, command: str) -> dict[str, str]:
         # An empty builder: a container of the image must not look like a step of a build.
-        return {LAYER_LABEL: layer_key(self.head.id, command), BUILDER_LABEL: ""}
+        return {
+            LAYER_LABEL: layer_key(self.head.id, command),
+            BUILD_LABEL: str(self._build.pk),
+            BUILDER_LABEL: "",
+        }
 
     def _spec(self, name: str, command: str) -> StepSpec:
         policy = self._policy

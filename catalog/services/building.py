@@ -138,6 +138,8 @@ class _Run:
             layers = Layers(build=self.build, engine=self.engine, policy=self.policy, base=base)
             for number in range(1, len(self.build.steps) + 1):
                 self._make_layer(layers, number)
+            if self.work.operation.attempt > 1:
+                layers.end_leftovers(len(self.build.steps))
             self._finish(layers)
         except (EngineUnreachable, EngineTimeout):
             self.writer.say("Docker does not answer. The build goes on when it does.")
@@ -196,12 +198,13 @@ class _Run:
                 step["state"] = "waiting"
         self.writer.begin_step(number)
         title = f"Step {number} of {total}: {step['title']}"
-        self.work.enter_phase("step", title)
         parent = layers.head
         if (found := layers.find(step["command"])) is not None:
             self.writer.say(f"{title} (taken from an earlier build)")
-            self._store(step, state="cached", image=found.id, bytes=found.size - parent.size)
+            # Stored with the next step that takes time, or with the end.
+            step.update(state="cached", image=found.id, bytes=found.size - parent.size)
             return
+        self.work.enter_phase("step", title)
         self.writer.say(title)
         self._store(step, state="running", started_at=timezone.now().isoformat())
         begun = timezone.now()

@@ -21,8 +21,9 @@ from django.utils import timezone
 
 from catalog.models import Build, Image, Recipe
 from catalog.services.build_end import UNFINISHED
-from catalog.services.build_layers import LAYER_LABEL
+from catalog.services.build_layers import BUILDER_LABEL, LAYER_LABEL, STEP_PREFIX
 from catalog.services.image_care import record_image_event
+from catalog.services.package_facts import FACTS_PREFIX
 from catalog.uses import find_engine_users, find_users
 from ds01portal.engine import get_engine
 from ds01portal.engine.base import ContainerEngine, ImageDetails
@@ -66,11 +67,30 @@ def sweep_images(*, engine: ContainerEngine | None = None, now: dt.datetime | No
     """
     chosen = engine or get_engine()
     removed = _remove_retired(chosen)
+    _remove_strays(chosen, now or timezone.now())
     removed += _untag_leftovers(chosen, now or timezone.now())
     if not Build.objects.filter(state=Build.State.RUNNING).exists():
         # A running build may be about to stand on a layer that has no name yet.
         removed += _remove_dangling(chosen, now or timezone.now())
     return removed
+
+
+# Containers that a killed worker left
+
+
+def _remove_strays(engine: ContainerEngine, now: dt.datetime) -> None:
+    """Remove containers of steps whose build has ended, and of looks that must have ended."""
+    steps, looks = [], []
+    for summary in engine.list_containers():
+        if summary.name.startswith(STEP_PREFIX) and summary.labels.get(BUILDER_LABEL):
+            steps.append(summary)
+        elif summary.name.startswith(FACTS_PREFIX) and now - summary.created_at > YOUNG:
+            looks.append(summary)
+    # Asked after the list: a build that begins in between has no container in it.
+    live = {str(pk) for pk in Build.objects.live().values_list("pk", flat=True)} if steps else set()
+    for summary in [*looks, *(one for one in steps if one.labels[BUILDER_LABEL] not in live)]:
+        logger.info("removed %s, which a worker had left", summary.name)
+        engine.remove_container(summary.id, force=True)
 
 
 # Versions whose rows are retired

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from . import wire
 from .base import ImageConfig, StepSpec
 
 # Reads NAME=value lines until an empty one and becomes the command. Without that last line
@@ -63,29 +64,12 @@ def step_config(spec: StepSpec) -> dict[str, Any]:
 
 def _host_config(spec: StepSpec) -> dict[str, Any]:
     return {
-        "Privileged": False,
-        "CapDrop": ["ALL"],
+        **wire.closed_host_config(spec),
         "CapAdd": list(CAPABILITIES),
-        "SecurityOpt": ["no-new-privileges"],  # seccomp unnamed: the engine's default profile
         # Where NVIDIA's runtime is the default, an image that asks for all GPUs would get them.
         "Runtime": RUNTIME,
         "NetworkMode": spec.network or "default",
-        "IpcMode": "private",
-        "PidMode": "",
-        "UTSMode": "",
-        "CgroupnsMode": "private",
-        "PublishAllPorts": False,
-        "PortBindings": {},
-        "Devices": [],
         "Init": False,
-        "AutoRemove": False,
-        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
-        "NanoCpus": round(spec.cpus * 1_000_000_000),
-        "Memory": spec.memory,
-        "MemorySwap": spec.memory_swap,
-        "ShmSize": spec.shm_size,
-        "PidsLimit": spec.pids_limit,
-        "Mounts": [],
         # The output is read as it comes; a copy of the engine's could hold a secret.
         "LogConfig": {"Type": "none", "Config": {}},
     }

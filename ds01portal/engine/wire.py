@@ -22,6 +22,7 @@ from .base import (
     ImageDetails,
     Mount,
     Observed,
+    StepSpec,
 )
 
 UTC = dt.UTC
@@ -58,8 +59,9 @@ def container_config(spec: ContainerSpec) -> dict[str, Any]:
     }
 
 
-def _host_config(spec: ContainerSpec) -> dict[str, Any]:
-    config: dict[str, Any] = {
+def closed_host_config(spec: ContainerSpec | StepSpec) -> dict[str, Any]:
+    """Return what holds for every container of the portal: nothing of the host, and limits."""
+    return {
         "Privileged": False,
         "CapAdd": [],
         "CapDrop": ["ALL"],
@@ -72,15 +74,22 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         "PublishAllPorts": False,
         "PortBindings": {},
         "Devices": [],
-        "Init": True,
         "AutoRemove": False,
-        # A container that comes back by itself would bring back a session that was ended.
+        # A container that comes back by itself would bring back what was ended.
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "NanoCpus": round(spec.cpus * 1_000_000_000),
         "Memory": spec.memory,
         "MemorySwap": spec.memory_swap,
         "ShmSize": spec.shm_size,
         "PidsLimit": spec.pids_limit,
+        "Mounts": [],
+    }
+
+
+def _host_config(spec: ContainerSpec) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        **closed_host_config(spec),
+        "Init": True,
         "Ulimits": _ulimits(memlock=spec.memlock, stack=spec.stack),
         "Mounts": [_mount(mount) for mount in spec.mounts],
         "LogConfig": {"Type": "json-file", "Config": dict(LOG_OPTIONS)},

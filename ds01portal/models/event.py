@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -50,6 +52,18 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.verb} {self.subject_kind} {self.subject_label or self.subject_id}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form of one line of history."""
+        return {
+            "time": self.created_at.isoformat(),
+            "verb": self.verb,
+            "actor": self.actor.username if self.actor else None,
+            "before": self.before,
+            "after": self.after,
+            "reason": self.reason,
+            "evidence": self.evidence,
+        }
 
 
 class Update(models.Model):

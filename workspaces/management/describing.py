@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from ds01portal.models import Event, Operation
+from ds01portal.models import Operation
 from workspaces.models import Assignment, Container, Device, Machine
 
 
@@ -55,19 +55,6 @@ def describe_container(container: Container, devices: list[Device] | None = None
     """Return the JSON form of a container with its devices."""
     held = devices_of([container])[container.pk] if devices is None else devices
     return {**container.as_dict(), "devices": [describe_device(device) for device in held]}
-
-
-def describe_event(event: Event) -> dict[str, Any]:
-    """Return the JSON form of one line of history."""
-    return {
-        "time": event.created_at.isoformat(),
-        "verb": event.verb,
-        "actor": event.actor.username if event.actor else None,
-        "before": event.before,
-        "after": event.after,
-        "reason": event.reason,
-        "evidence": event.evidence,
-    }
 
 
 def describe_engine() -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Command(PortalCommand):
                     **data,
                     "newer_bases": [image.reference for image in newer],
                     "builds": [describe_build(build) for build in builds],
-                    "events": [describe_event(event) for event in events],
+                    "events": [event.as_dict() for event in events],
                 }
             )
             return
@@ -88,15 +88,3 @@ def events_of(recipe: Recipe, person: Person) -> list[Event]:
         subject_kind=subject["subject_kind"], subject_id=subject["subject_id"]
     )
     return list(rows.select_related("actor").order_by("-created_at", "-pk")[:MOST_EVENTS])[::-1]
-
-
-def describe_event(event: Event) -> dict[str, Any]:
-    """Return the JSON form of one line of history."""
-    return {
-        "time": event.created_at.isoformat(),
-        "verb": event.verb,
-        "actor": event.actor.username if event.actor else None,
-        "before": event.before,
-        "after": event.after,
-        "reason": event.reason,
-    }

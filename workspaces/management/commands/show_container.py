@@ -12,7 +12,6 @@ from ds01portal.models import Event
 from workspaces.management.describing import (
     container_line,
     describe_container,
-    describe_event,
     describe_operation,
     devices_of,
     latest_operation,
@@ -41,7 +40,7 @@ class Command(PortalCommand):
                 {
                     **describe_container(container),
                     "operation": describe_operation(latest_operation(container)),
-                    "events": [describe_event(event) for event in history],
+                    "events": [event.as_dict() for event in history],
                 }
             )
             return
