@@ -101,18 +101,15 @@ def hold_versions(single: Sequence[Wish], wanted: Sequence[Wish]) -> dict[str, l
     """
     installed = {id(wish) for wish in wanted}
     order = list(LAYERS)
-    return {
-        kind: [
-            _as_constraint(wish.line.requirement)
-            for wish in single
-            if wish.line.requirement is not None
-            and wish.line.specifier
-            and (
-                order.index(wish.step) < place or (wish.step == kind and id(wish) not in installed)
-            )
-        ]
-        for place, kind in enumerate(order)
-    }
+    held: dict[str, list[str]] = {kind: [] for kind in order}
+    for wish in single:
+        if wish.line.requirement is None or not len(wish.line.requirement.specifier):
+            continue
+        first = order.index(wish.step)
+        # The step itself installs it, unless the base has it.
+        for kind in order[first + (id(wish) in installed) :]:
+            held[kind].append(_as_constraint(wish.line.requirement))
+    return held
 
 
 def _as_constraint(requirement: Requirement) -> str:

@@ -78,6 +78,7 @@ class Layers:
         self._policy = policy
         self.head = base
         self._network = ""
+        self._cpus = 0.0
         # The newest last: two fresh builds may have made the same layer.
         known = sorted(
             engine.find_images(label=LAYER_LABEL), key=lambda image: str(image.created_at)
@@ -116,8 +117,7 @@ class Layers:
     ) -> StepEnd:
         """Run a step; on success its layer is the head. The container is gone afterwards."""
         name = step_name(self._build, number)
-        if not self._network:
-            self._network = ensure_build_network(engine=self._engine, policy=self._policy)
+        self._find_place()
         watch = DiskWatch(self._engine, name, self._policy.disk_bytes)
 
         def stop_asked() -> bool:
@@ -145,6 +145,7 @@ class Layers:
         if self.find(command) is not None:
             return
         name = step_name(self._build, number)
+        self._find_place()
         self._engine.prepare_step(self._spec(name, "# variables and labels"))
         config = ImageConfig(
             environment=environment,
@@ -155,6 +156,14 @@ class Layers:
         )
         self._commit(name, command, config=config)
         self._engine.end_step(name)
+
+    def _find_place(self) -> None:
+        """Find out once what all steps need; a build whose layers are all there needs nothing."""
+        if self._network:
+            return
+        self._network = ensure_build_network(engine=self._engine, policy=self._policy)
+        # Docker refuses more processors than there are.
+        self._cpus = min(self._policy.cpus, float(self._engine.info().cpus))
 
     def _commit(self, name: str, command: str, *, config: ImageConfig) -> None:
         self.head = self._engine.commit_step(name, config=config, comment="DS01 Portal")
@@ -182,8 +191,8 @@ class Layers:
             image=self.head.id,
             command=command,
             labels={BUILDER_LABEL: str(self._build.pk)},
-            network=self._network or "none",
-            cpus=min(policy.cpus, float(self._engine.info().cpus)),
+            network=self._network,
+            cpus=self._cpus,
             memory=policy.memory_bytes,
             memory_swap=policy.memory_bytes,
             pids_limit=policy.pids,

@@ -35,6 +35,8 @@ class OutputWriter:
         self._masker = masker
         self._head_limit = int(limit * HEAD_SHARE)
         self._tail_limit = limit - self._head_limit
+        # Rows go as a whole: one as large as the tail would leave nothing of it.
+        self._max_row = min(MAX_ROW, self._tail_limit // 8)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._partial = ""
         self._partial_since = 0.0
@@ -115,7 +117,7 @@ class OutputWriter:
         piece: list[str] = []
         size = 0
         for line in lines:
-            if piece and size + len(line) > MAX_ROW:
+            if piece and size + len(line) > self._max_row:
                 self._insert("\n".join(piece))
                 piece, size = [], 0
             piece.append(line)

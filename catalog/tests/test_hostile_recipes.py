@@ -25,7 +25,7 @@ from catalog.tests.test_views_recipes import NEW, typed
 from ds01portal.engine.fake import FakeEngine
 from ds01portal.models import Operation, Person
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 MEGABYTE = 1024**2
 

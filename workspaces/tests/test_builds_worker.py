@@ -249,7 +249,7 @@ def test_one_that_waits_is_cancelled_without_having_begun(site):
 
 def test_one_that_takes_too_long_is_ended(site):
     before = site.inventory()
-    site.call("set_policy", timeout_seconds=4)
+    site.call("set_policy", timeout_seconds=15)
     ended = site.wait_for_end(hold_a_build(site, "late"))
 
     assert (ended["state"], ended["operation"]) == ("failed", "failed")

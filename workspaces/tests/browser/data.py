@@ -158,6 +158,20 @@ def cancel_builds(username: str) -> None:
         cancel_build(build=build, actor=None)
 
 
+def write_in_workspace(username: str, name: str, text: str) -> None:
+    """Put a file of a person's own into their workspace."""
+    import os
+    from pathlib import Path
+
+    from ds01portal.models import Person
+    from workspaces.services.folders import ensure_workspace
+
+    me = Person.objects.get(username=username)
+    file = Path(ensure_workspace(person=me)) / name
+    file.write_text(text)
+    os.chown(file, me.uid or 0, me.gid or 0)
+
+
 def build_of(pk: str) -> dict[str, Any]:
     """Return a build: its state, its recipe, its image."""
     from catalog.models import Build

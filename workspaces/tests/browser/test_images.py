@@ -66,6 +66,21 @@ def test_a_student_builds_an_image_sees_the_log_and_uses_it(
     assert re.fullmatch(r"ds01-\d+/thesis:1", reference)
 
 
+def test_a_list_in_the_workspace_is_taken_into_the_form(
+    site: Site, visit: Visit, watch: Watch
+) -> None:
+    site.call(data.write_in_workspace, "eva", "requirements.txt", "tiny-math<2  # old\n-e .\n")
+    page = visit("eva").new_page()
+    open_builder(page, "from-file")
+
+    page.get_by_role("button", name="From your workspace").click()
+    page.locator("dialog[open]").get_by_role("button", name="requirements.txt").click()
+
+    expect(page.locator("#id_requirements")).to_have_value(re.compile(r"tiny-math<2  # old"))
+    expect(page.locator("[data-import-notes]")).to_contain_text("-e")
+    expect(page.locator("dialog[open]")).to_have_count(0)
+
+
 def test_a_build_that_fails_says_why_and_a_cancelled_one_leaves_nothing(
     site: Site, visit: Visit, watch: Watch, artifacts: Path
 ) -> None:
