@@ -104,7 +104,6 @@ def cast_images(site: Site) -> dict[str, str]:
     }
     done = site.await_build(ids["build-done"], "done")
     site.await_build(ids["build-failed"], "failed")
-    site.await_build(ids["build-running"], "running")
     return ids | {"recipe": str(done["recipe"]), "version": str(done["image"])}
 
 
@@ -183,8 +182,11 @@ NAMES = tuple(all_pages(defaultdict(str)))
 
 @pytest.mark.parametrize("name", NAMES)
 def test_page_has_no_violation_and_fits(
-    name: str, cast: dict[str, str], visit: Visit, watch: Watch, artifacts: Path
+    name: str, site: Site, cast: dict[str, str], visit: Visit, watch: Watch, artifacts: Path
 ) -> None:
+    if name == "build-running":  # pip gives up on a package that does not come
+        cast[name] = site.call(data.ask_for_image, "ben", "slow")
+        site.await_build(cast[name], "running")
     shown = all_pages(cast)[name]
     page = visit(shown.who).new_page()
     open_whole(page, shown, watch)
