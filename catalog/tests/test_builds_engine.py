@@ -167,8 +167,13 @@ def make_recipe(owner: Person, name: str, **content: Any) -> Recipe:
 
 def run_inside(reference: str, *command: str) -> str:
     """Run a command in a container of the image, without a network; return what it printed."""
+    return run_docker("run", "--rm", "--network", "none", reference, *command)
+
+
+def run_docker(*arguments: str) -> str:
+    """Run the docker command on the test engine; return what it printed."""
     done = subprocess.run(
-        ["docker", "run", "--rm", "--network", "none", reference, *command],
+        ["docker", *arguments],
         env={**os.environ, "DOCKER_HOST": os.environ["DS01_TEST_DOCKER_HOST"]},
         capture_output=True,
         text=True,
@@ -272,6 +277,35 @@ def test_what_forty_recipes_ask_for_is_what_pip_freeze_says_in_their_images(
     }
     assert {case: said for case, said in verdicts.items() if said != ([], {})} == {}
     assert {case for case, texts in dockerfiles.items() if len(texts) != 1} == set()
+
+
+def test_system_packages_come_from_the_sites_mirror(builder, build, settings):
+    """The rigs' engine has no way out of its networks: the build is let into the host's."""
+    settings.DS01_APT_MIRROR = find_mirror()
+    BuildPolicy.objects.update_or_create(pk=1, defaults={"host_network": True})
+    recipe = make_recipe(builder, "with-less")
+    recipe.content = {**recipe.content, "apt": ["less"]}
+    recipe.save(update_fields=["content"])
+
+    made = build(recipe)
+
+    assert "less" in run_inside(made.image.reference, "sh", "-c", "less --version | head -1")
+    layer = made.steps[0]["bytes"]
+    assert layer < 10_000_000, "what apt-get leaves behind is no part of the image"
+    log = "\n".join(made.output.values_list("text", flat=True))
+    assert settings.DS01_APT_MIRROR in log
+    history = run_docker("history", "--no-trunc", made.image.reference)
+    assert settings.DS01_APT_MIRROR not in history + made.dockerfile
+
+
+def find_mirror() -> str:
+    """Return the address under which this machine's own packages are."""
+    form = "$(REPO_URI) $(CREATED_BY)"
+    done = subprocess.run(
+        ["apt-get", "indextargets", "--format", form], capture_output=True, text=True, check=True
+    )
+    addresses = [line.split()[0] for line in done.stdout.splitlines() if line.endswith(" Packages")]
+    return re.sub(r"/(debian|ubuntu)/?$", "", addresses[0])
 
 
 WRITE_ALL = """

@@ -37,6 +37,7 @@ MIB = 1024**2
 POLICY = {
     "timeout_seconds": 600,
     "memory_bytes": 1024 * MIB,
+    "disk_bytes": 1024 * MIB,
     "builds_per_person": 1,
     "builds_in_all": 2,
 }
@@ -269,6 +270,18 @@ def test_one_that_needs_too_much_memory_is_ended(site):
     assert ended["error"]["family"] == "out_of_memory"
     assert "96" in ended["error"]["message"]
     assert ended["error"]["fields"]["step"] == 1
+    assert site.inventory() == before
+
+
+def test_one_that_writes_too_much_is_ended(site):
+    before = site.inventory()
+    site.call("set_policy", disk_bytes=32 * MIB)
+    line = "head -c 100000000 /dev/urandom > /opt/noise; sleep 120"
+    ended = site.wait_for_end(site.ask("large", post_install=[line]))
+
+    assert (ended["state"], ended["steps"]) == ("failed", ["failed"])
+    assert ended["error"]["code"] == "too-large"
+    assert "32" in ended["error"]["message"]
     assert site.inventory() == before
 
 
