@@ -17,6 +17,7 @@ from catalog.recipes.content import Base, RecipeContent, content_problems
 from catalog.recipes.dockerfile import write_dockerfile
 from catalog.recipes.names import check_image_name
 from catalog.recipes.plan import BaseFacts, PackageLists, Plan, PlanPolicy, make_plan
+from catalog.services.engine_facts import known_escapes
 from catalog.services.image_quota import check_free_disk, check_image_quota
 from catalog.services.policies import (
     load_package_lists,
@@ -59,7 +60,7 @@ def check_recipe(
     lists = load_package_lists()
     plan = _check_plan(look, parsed, base, lists) if parsed else None
     estimate = _estimate(look, parsed, plan, base, lists) if parsed and plan and base else None
-    _look_at_room(look)
+    _look_at_machine(look)
     return RecipeCheck(
         findings=tuple(look.findings),
         content=parsed,
@@ -231,10 +232,14 @@ def _estimate(
     return known + added
 
 
-def _look_at_room(look: Look) -> None:
-    """Warn when a build would be refused for something that is no fault of the recipe."""
+def _look_at_machine(look: Look) -> None:
+    """Warn of what is no fault of the recipe: no room, and, for admins only, known ways out."""
     try:
         check_image_quota(owner=look.owner)
-        check_free_disk(policy=look.policy)
+        if unknown := check_free_disk(policy=look.policy):
+            look.note(WARNING, "disk", unknown)
     except RefusedError as error:
         look.note(WARNING, "disk", f"No build is possible now: {error.message}", error.hint)
+    if look.owner.is_staff:
+        for escape in known_escapes():
+            look.note(WARNING, "machine", escape.message)

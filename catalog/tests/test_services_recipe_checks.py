@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from catalog.models import BuildPolicy, Image, ImagePackages, PackageList, Recipe
 from catalog.recipes.content import Base
+from catalog.services.engine_facts import record_engine_facts
 from catalog.services.recipe_checks import check_recipe, ensure_buildable, resolve_base
 from catalog.services.recipe_findings import RecipeCheck
 from catalog.tests.recipe_players import (
@@ -455,3 +456,20 @@ def test_without_limits_set_nothing_is_granted(alice):
     Quota.objects.all().update(images=None)
 
     assert isinstance(look(alice, write_content()).refusals[0], QuotaExceeded)
+
+
+def test_admins_are_warned_of_known_ways_out_and_students_are_not(alice, admin_person, catalogue):
+    record_engine_facts(root="/var/lib/docker", runc_version="1.1.5", toolkit_version="1.17.6")
+
+    told = {
+        person.username: [
+            finding.message
+            for finding in check_recipe(content=write_content(), name="x", owner=person).findings
+            if finding.field == "machine"
+        ]
+        for person in (alice, admin_person)
+    }
+
+    assert told["alice"] == []
+    assert any("CVE-2024-21626" in line for line in told["ada"])
+    assert any("CVE-2025-23266" in line for line in told["ada"])
