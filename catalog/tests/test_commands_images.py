@@ -470,7 +470,7 @@ def test_a_deletion_says_first_what_would_go(manage, alice, fake_engine):
     one = manage("delete_image", "alice", "thesis:1", "--dry-run", "--json")
 
     assert text.code == 0
-    assert "2 versions, 200 MB of their own." in text.out
+    assert "Versions: 2, 200 MB of their own." in text.out
     assert "Nothing was deleted." in text.out
     assert one.json["deletion"]["versions"] == ["ds01-200001/thesis:1"]
     assert count_everything() == before

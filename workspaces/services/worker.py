@@ -69,7 +69,7 @@ class Worker:
         )
         # What may take minutes: beside the clock that tells that this worker is alive.
         self._slow_timers: tuple[tuple[str, float, Callable[[], object]], ...] = (
-            ("sweep", 600, sweep_images),
+            ("sweep", 60, sweep_images),
             ("packages", 20, read_wanted_packages),
         )
 

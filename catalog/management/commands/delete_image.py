@@ -61,7 +61,7 @@ class Command(PortalCommand):
         for image in deletion.versions:
             self.say(f"  {image.reference}")
         self.say(
-            f"{len(deletion.versions)} versions, {size_words(deletion.own_bytes)} of their own."
+            f"Versions: {len(deletion.versions)}, {size_words(deletion.own_bytes)} of their own."
         )
         if deletion.recipes:
             self.say(f"Built on it, and not buildable any more: {', '.join(deletion.recipes)}.")
