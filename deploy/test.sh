@@ -87,9 +87,9 @@ mkdir -p "$DS01_TEST_ARTIFACTS"
 export DJANGO_ALLOW_ASYNC_UNSAFE=1
 
 rm -f "$REPORTS"/*.counts "$REPORTS"/*.line
-run_lane units units-pg races &
+run_lane units units-pg &
 run_lane engine &
-run_lane outage browser &
+run_lane outage browser races &
 wait
 
 printf '\n'

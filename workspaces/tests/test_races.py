@@ -71,7 +71,7 @@ def test_eight_processes_never_hold_a_device_twice_and_leak_none(environment, ca
     assert counts["launched"] > 200
     assert counts["crashes"] > 50
     assert counts["refused no-free-device"] > 50
-    assert left["assignments"] > 150
+    assert left["assignments"] > 100
 
 
 def test_every_operation_is_claimed_once(environment):

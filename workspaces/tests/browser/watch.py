@@ -15,12 +15,17 @@ document.addEventListener("securitypolicyviolation", (event) => {
 """
 
 
+# What htmx itself says of a request that was broken off, a line each.
+HTMX_ON_A_BROKEN_REQUEST = ("error: htmx:sendError", "error: htmx:afterRequest")
+
+
 @dataclass
 class Watch:
     """Collects errors, warnings and exceptions of all pages of a context."""
 
     complaints: list[str] = field(default_factory=list)
     network_changes: int = 0
+    _broken: int = 0  # requests that such a change may have broken off, not yet forgiven
 
     def follow(self, context: BrowserContext) -> None:
         """Listen from the first page on."""
@@ -36,6 +41,7 @@ class Watch:
             # Chromium breaks requests off when a network interface appears on the machine, as it
             # does with every container that starts here. Nobody's own machine does so.
             self.network_changes += 1
+            self._broken += 1
         elif message.type in ("error", "warning"):
             place = message.location.get("url", "")
             self.complaints.append(f"{message.type}: {message.text} ({place})")
@@ -43,4 +49,8 @@ class Watch:
     def take(self) -> list[str]:
         """Return what was said so far, and forget it."""
         said, self.complaints[:] = list(self.complaints), []
+        for words in HTMX_ON_A_BROKEN_REQUEST:
+            for line in [line for line in said if words in line][: self._broken]:
+                said.remove(line)
+        self._broken = 0
         return said
