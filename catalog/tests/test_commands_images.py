@@ -31,7 +31,7 @@ from ds01portal.exceptions import EngineUnreachable
 from ds01portal.management import base
 from ds01portal.models import Event
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 EVERYBODY = Recipe.Sharing.EVERYBODY
 ON_ALPHA = ("--framework", "alpha", "--version", "2.1.0")
 BUILD = ("build_image", "alice", "thesis")

@@ -15,7 +15,7 @@ from catalog.services.builds import request_build
 from catalog.tests.recipe_players import make_recipe, make_version
 from ds01portal.models import Operation, Person
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 State = Build.State
 
 

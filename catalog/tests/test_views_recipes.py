@@ -23,7 +23,7 @@ from catalog.tests.recipe_players import (
 from ds01portal.models import Person
 from ds01portal.services.quotas import set_limits
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 NEW = "/images/new/"
 PREVIEW = "/images/new/preview/"
